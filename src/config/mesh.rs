@@ -1,0 +1,164 @@
+//! The settings that every process shares: profile, data folder, where the others are, and the limits of serving and
+//! calling gRPC. The settings of one process are in that process' own section.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Problems, Secret, Section};
+use crate::{serve::ServeLimits, shutdown::ShutdownLimits, telemetry::TelemetryConfig};
+
+/// How strict a process is with what it is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// A laptop: keys are made, localhost is trusted.
+    #[default]
+    Development,
+    /// Real users: nothing has a default that an attacker could know.
+    Production,
+}
+
+/// The section `mesh`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MeshConfig {
+    /// `development` or `production`. Default `development`.
+    pub profile: Profile,
+    /// Folder of keys and embedded stores. Processes that share it share their keys. Default `./switchboard-data`.
+    pub data: PathBuf,
+    /// Where auth-svc is: `http(s)://host:port`, several separated by commas. Default: its port on this machine.
+    pub auth_url: String,
+    /// Where user-svc is; like `auth_url`.
+    pub user_url: String,
+    /// Where message-svc is; like `auth_url`.
+    pub message_url: String,
+    /// Whether Redis carries hints between replicas. Default false: one machine needs none.
+    pub redis_enabled: bool,
+    /// The Redis that carries hints; may hold a password. Default `redis://127.0.0.1:6379`.
+    pub redis_url: Secret,
+    /// Tokens, assertions and revocations.
+    pub identity: IdentityConfig,
+    /// Serving and calling gRPC.
+    pub grpc: GrpcLimits,
+    /// Serving HTTP connections, gRPC's and the operations port's included.
+    pub serve: ServeLimits,
+    /// Logs, traces, metrics.
+    pub telemetry: TelemetryConfig,
+    /// The limits of each step of stopping.
+    pub shutdown: ShutdownLimits,
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        Self {
+            profile: Profile::default(),
+            data: "switchboard-data".into(),
+            auth_url: "http://127.0.0.1:50001".into(),
+            user_url: "http://127.0.0.1:50003".into(),
+            message_url: "http://127.0.0.1:50002".into(),
+            redis_enabled: false,
+            redis_url: Secret::default(),
+            identity: IdentityConfig::default(),
+            grpc: GrpcLimits::default(),
+            serve: ServeLimits::default(),
+            telemetry: TelemetryConfig::default(),
+            shutdown: ShutdownLimits::default(),
+        }
+    }
+}
+
+/// Tokens, assertions and revocations, the same in every process of one mesh.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// The claim `iss` of access tokens. Default `switchboard`.
+    pub issuer: String,
+    /// The claim `aud` of access tokens. Default `switchboard`.
+    pub audience: String,
+    /// Verified tokens kept, so that a repeated one costs no signature check; about 500 bytes each. Default 50,000.
+    pub verified_max: u64,
+    /// Revocations kept in memory, 24 bytes each; past it every token is asked about. Default 1,000,000, which is a
+    /// logout a second for eleven days of 30-day tokens.
+    pub revocations_max: usize,
+    /// Silence of the revocation stream, in milliseconds, after which every token is asked about. Default 3,000: three
+    /// heartbeats.
+    pub silence_ms_max: u64,
+    /// Public keys (raw Ed25519 in base64url) of services that do not share this process' data folder, by name:
+    /// `gateway`, `auth-svc`, `user-svc`, `message-svc`.
+    pub service_keys: BTreeMap<String, String>,
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        Self {
+            issuer: "switchboard".into(),
+            audience: "switchboard".into(),
+            verified_max: 50_000,
+            revocations_max: 1_000_000,
+            silence_ms_max: 3_000,
+            service_keys: BTreeMap::new(),
+        }
+    }
+}
+
+/// What tonic leaves without a limit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpcLimits {
+    /// Calls in progress in one process; more are refused with UNAVAILABLE. Default 10,000: a call holds a few
+    /// kilobytes, so this bounds them at some tens of megabytes.
+    pub calls_max: usize,
+    /// The longest that a unary call may take, in milliseconds; a caller's longer deadline is cut to it. Default 30,000.
+    pub deadline_ms_max: u64,
+    /// A message's size in bytes, either way. Default 4 MiB: the largest page of entries is 1 MiB of content, which can
+    /// grow when it is wrapped.
+    pub message_bytes_max: usize,
+    /// The deadline of calls to other services that are not on behalf of a caller with one, in milliseconds. Default
+    /// 5,000.
+    pub call_deadline_ms: u64,
+    /// The time to connect to another service, in milliseconds. Default 1,000: they are near.
+    pub connect_ms: u64,
+    /// Tries of an idempotent call that finds its service away, the first included. Default 3.
+    pub tries_max: u32,
+}
+
+impl Default for GrpcLimits {
+    fn default() -> Self {
+        Self {
+            calls_max: 10_000,
+            deadline_ms_max: 30_000,
+            message_bytes_max: 4 << 20,
+            call_deadline_ms: 5_000,
+            connect_ms: 1_000,
+            tries_max: 3,
+        }
+    }
+}
+
+impl Section for MeshConfig {
+    const NAME: &'static str = "mesh";
+    const OPEN_TABLES: &'static [&'static str] = &["identity.service_keys"];
+
+    fn validate(&self, problems: &mut Problems) {
+        for (field, url) in
+            [("auth_url", &self.auth_url), ("user_url", &self.user_url), ("message_url", &self.message_url)]
+        {
+            if let Err(message) = crate::client::endpoints(url) {
+                problems.push(field, message);
+            }
+        }
+        problems.range("identity.silence_ms_max", self.identity.silence_ms_max, 1_000, 3_600_000);
+        problems.range("grpc.deadline_ms_max", self.grpc.deadline_ms_max, 10, 3_600_000);
+        problems.range("grpc.message_bytes_max", self.grpc.message_bytes_max, 1 << 20, 64 << 20);
+        problems.range("grpc.tries_max", self.grpc.tries_max, 1, 10);
+        self.serve.validate("serve.", problems);
+        self.shutdown.validate("shutdown.", problems);
+        self.telemetry.validate("telemetry.", problems);
+        for name in self.identity.service_keys.keys() {
+            if crate::identity::ServiceName::from_name(name).is_none() {
+                problems.push(format!("identity.service_keys.{name}"), "is no service's name");
+            }
+        }
+    }
+}

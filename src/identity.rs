@@ -1,0 +1,418 @@
+//! Who calls: it verifies access tokens and assertions (cached), knows auth-svc's keys and revocations, and signs this
+//! process' own assertions. It trusts no bare user id. `identity/token.rs` has the token formats, `revocations.rs` what
+//! has been revoked, `follow.rs` the task that learns of it.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use aws_lc_rs::digest;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{DecodingKey, EncodingKey};
+use tokio::sync::broadcast;
+use tonic::metadata::MetadataMap;
+use uuid::Uuid;
+
+use crate::{
+    config::MeshConfig,
+    error::{Reason, Refusal},
+    keys::{self, KeyError},
+    time::Millis,
+};
+
+mod follow;
+mod revocations;
+mod token;
+
+pub use follow::follow;
+pub use token::{ACCESS_TYPE, AccessClaims};
+
+/// The services that may speak for themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceName {
+    /// The edge.
+    Gateway,
+    /// auth-svc.
+    Auth,
+    /// user-svc.
+    User,
+    /// message-svc.
+    Message,
+}
+
+impl ServiceName {
+    /// Every service.
+    pub const ALL: [Self; 4] = [Self::Gateway, Self::Auth, Self::User, Self::Message];
+
+    /// Its name: the binary's.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Auth => "auth-svc",
+            Self::User => "user-svc",
+            Self::Message => "message-svc",
+        }
+    }
+
+    /// The service of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|service| service.as_str() == name)
+    }
+}
+
+/// A user who calls, by their own token or through a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserCaller {
+    /// The user.
+    pub user_id: Uuid,
+    /// Their session; a service may speak for a user without one.
+    pub session_id: Option<Uuid>,
+    /// Their roles.
+    pub roles: Vec<String>,
+    /// When the token that says so expires.
+    pub expires: Option<Millis>,
+    /// The service that speaks for them, if one does.
+    pub via: Option<ServiceName>,
+}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A user.
+    User(UserCaller),
+    /// A service for itself.
+    Service(ServiceName),
+}
+
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// None of ours, or not for this use.
+    #[error("the token is not valid")]
+    Invalid,
+    /// Good once.
+    #[error("the token has expired")]
+    Expired,
+    /// Its session has ended.
+    #[error("the token has been revoked")]
+    Revoked,
+    /// What is known of revocations is too old, and auth-svc does not answer.
+    #[error("the token cannot be checked now")]
+    Unchecked,
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        let reason = match error {
+            TokenError::Invalid => Reason::TokenInvalid,
+            TokenError::Expired => Reason::TokenExpired,
+            TokenError::Revoked => Reason::TokenRevoked,
+            TokenError::Unchecked => return Self::unavailable("auth-svc"),
+        };
+        // Which check failed is in the code; the words are the same for all.
+        Self::new(reason, "Unauthorized")
+    }
+}
+
+/// Asks auth-svc about one session, when what is known here is too old.
+#[async_trait]
+pub trait SessionCheck: Send + Sync {
+    /// Whether the session is alive.
+    ///
+    /// # Errors
+    /// [`TokenError::Revoked`] when it is not, [`TokenError::Unchecked`] when nobody can tell.
+    async fn check(&self, session: Uuid) -> Result<(), TokenError>;
+}
+
+/// A verified assertion and until when it is good.
+type Verified = (Caller, i64);
+/// Whom an assertion is for, and the user and session that it speaks for.
+type Speech = (ServiceName, Option<(Uuid, Option<Uuid>)>);
+
+/// What one process knows about callers.
+pub struct Identity {
+    service: ServiceName,
+    issuer: String,
+    audience: String,
+    data: PathBuf,
+    configured: HashMap<ServiceName, Vec<u8>>,
+    silence_max: Duration,
+    signing: EncodingKey,
+    access_keys: ArcSwap<HashMap<String, DecodingKey>>,
+    service_keys: Mutex<HashMap<ServiceName, (DecodingKey, Instant)>>,
+    revocations: revocations::Revocations,
+    check: OnceLock<Arc<dyn SessionCheck>>,
+    access_verified: moka::sync::Cache<[u8; 32], Arc<AccessClaims>>,
+    assertions_verified: moka::sync::Cache<[u8; 32], Arc<Verified>>,
+    assertions_made: moka::sync::Cache<Speech, Arc<str>>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+/// How long a made assertion is handed out again: half of its life, so that it is good for as long on arrival.
+const ASSERTION_REUSE: Duration = Duration::from_secs(30);
+/// How long another service's public key is used before the file is looked at again.
+const SERVICE_KEY_REUSE: Duration = Duration::from_secs(60);
+
+impl Identity {
+    /// Makes or reads this service's own key.
+    ///
+    /// # Errors
+    /// When the key cannot be had, or a configured one is no key.
+    pub fn new(service: ServiceName, config: &MeshConfig) -> Result<Arc<Self>, KeyError> {
+        let key = keys::signing_key(&config.data, &format!("service-{}", service.as_str()))?;
+        let configured = config
+            .identity
+            .service_keys
+            .iter()
+            .filter_map(|(name, key)| Some((ServiceName::from_name(name)?, BASE64_URL_SAFE_NO_PAD.decode(key).ok()?)))
+            .collect();
+        let silence_max = Duration::from_millis(config.identity.silence_ms_max);
+        Ok(Arc::new(Self {
+            service,
+            issuer: config.identity.issuer.clone(),
+            audience: config.identity.audience.clone(),
+            data: config.data.clone(),
+            configured,
+            silence_max,
+            signing: key.encoding_key(),
+            access_keys: ArcSwap::default(),
+            service_keys: Mutex::default(),
+            revocations: revocations::Revocations::new(config.identity.revocations_max, silence_max),
+            check: OnceLock::new(),
+            access_verified: moka::sync::Cache::new(config.identity.verified_max),
+            assertions_verified: moka::sync::Cache::new(config.identity.verified_max),
+            assertions_made: moka::sync::Cache::builder()
+                .max_capacity(config.identity.verified_max)
+                .time_to_live(ASSERTION_REUSE)
+                .build(),
+        }))
+    }
+
+    /// Which service this process is.
+    #[must_use]
+    pub fn service(&self) -> ServiceName {
+        self.service
+    }
+
+    /// How to ask about a session when the stream is silent. Set once, at start.
+    pub fn set_check(&self, check: Arc<dyn SessionCheck>) {
+        // A second one would be a second wiring of the same process; the first stays.
+        drop(self.check.set(check));
+    }
+
+    /// Replaces the public keys of access tokens by those of a JSON Web Key Set.
+    pub fn set_keys(&self, jwks_json: &str) {
+        let parsed: serde_json::Value = serde_json::from_str(jwks_json).unwrap_or_default();
+        let keys = parsed["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let keys: HashMap<_, _> = keys
+            .iter()
+            .filter(|key| key["kty"] == "OKP" && key["crv"] == "Ed25519")
+            .filter_map(|key| {
+                let (kid, x) = (key["kid"].as_str()?, key["x"].as_str()?);
+                Some((kid.to_owned(), DecodingKey::from_ed_components(x).ok()?))
+            })
+            .collect();
+        // A token of a withdrawn key must not live on in the cache.
+        if self.access_keys.load().keys().any(|kid| !keys.contains_key(kid)) {
+            self.access_verified.invalidate_all();
+        }
+        self.access_keys.store(Arc::new(keys));
+    }
+
+    /// A session has ended: its tokens are refused from here on.
+    pub fn revoke(&self, session: Uuid, number: i64, expires: Millis) {
+        self.revocations.add(session, number, expires);
+    }
+
+    /// All revocations up to this number have been given.
+    pub fn heartbeat(&self, number: i64) {
+        self.revocations.heartbeat(number);
+    }
+
+    /// The sessions that end from here on. Who lags must look at all of their sessions ([`Identity::is_revoked`]).
+    #[must_use]
+    pub fn revocations(&self) -> broadcast::Receiver<Uuid> {
+        self.revocations.listen()
+    }
+
+    /// Whether this session is known to have ended.
+    #[must_use]
+    pub fn is_revoked(&self, session: Uuid) -> bool {
+        self.revocations.contains(session)
+    }
+
+    fn silence_max(&self) -> Duration {
+        self.silence_max
+    }
+
+    /// Verifies an access token: its signature (once), its times, its session.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn verify_access(&self, token: &str) -> Result<Arc<AccessClaims>, TokenError> {
+        let key = fingerprint(token);
+        let claims = match self.access_verified.get(&key) {
+            Some(claims) => claims,
+            None => {
+                let claims = Arc::new(self.verify_access_signature(token)?);
+                self.access_verified.insert(key, claims.clone());
+                claims
+            }
+        };
+        if claims.exp <= Millis::now().secs() {
+            return Err(TokenError::Expired);
+        }
+        self.check_session(claims.sid).await?;
+        Ok(claims)
+    }
+
+    fn verify_access_signature(&self, token: &str) -> Result<AccessClaims, TokenError> {
+        let header = token::header(token)?;
+        if header.typ.as_deref() != Some(ACCESS_TYPE) {
+            return Err(TokenError::Invalid);
+        }
+        let keys = self.access_keys.load();
+        match header.kid.as_deref().and_then(|kid| keys.get(kid)) {
+            Some(key) => token::verify_access(token, key, &self.issuer, &self.audience),
+            // Without any key nothing has been heard of auth-svc yet: that is not the token's fault.
+            None if keys.is_empty() => Err(TokenError::Unchecked),
+            None => Err(TokenError::Invalid),
+        }
+    }
+
+    /// Whether a session is alive: from memory while that is fresh, else by asking.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn check_session(&self, session: Uuid) -> Result<(), TokenError> {
+        if self.revocations.contains(session) {
+            return Err(TokenError::Revoked);
+        }
+        if self.revocations.fresh() {
+            return Ok(());
+        }
+        match self.check.get() {
+            Some(check) => check.check(session).await,
+            None => Err(TokenError::Unchecked),
+        }
+    }
+
+    /// The caller that a request's metadata names; none when it names none.
+    ///
+    /// # Errors
+    /// When there is an `authorization` that is not good.
+    pub async fn authenticate(&self, metadata: &MetadataMap) -> Result<Option<Caller>, Refusal> {
+        let Some(value) = metadata.get("authorization") else { return Ok(None) };
+        let token = value.to_str().ok().and_then(bearer).ok_or(TokenError::Invalid)?;
+        if let Some(verified) = self.assertions_verified.get(&fingerprint(token)) {
+            return self.accept(&verified).await.map(Some);
+        }
+        let header = token::header(token)?;
+        if header.typ.as_deref() == Some(token::ASSERTION_TYPE) {
+            let verified = Arc::new(self.verify_assertion(token)?);
+            self.assertions_verified.insert(fingerprint(token), verified.clone());
+            return self.accept(&verified).await.map(Some);
+        }
+        Ok(Some(Caller::User(self.verify_access(token).await?.caller())))
+    }
+
+    async fn accept(&self, (caller, expires): &Verified) -> Result<Caller, Refusal> {
+        if *expires <= Millis::now().secs() {
+            return Err(TokenError::Expired.into());
+        }
+        if let Caller::User(UserCaller { session_id: Some(session), .. }) = caller {
+            self.check_session(*session).await?;
+        }
+        Ok(caller.clone())
+    }
+
+    fn verify_assertion(&self, token: &str) -> Result<Verified, TokenError> {
+        let from = token::issuer(token).and_then(|name| ServiceName::from_name(&name)).ok_or(TokenError::Invalid)?;
+        let key = self.service_key(from).ok_or(TokenError::Invalid)?;
+        let claims = token::verify_assertion(token, &key, from, self.service)?;
+        let caller = match claims.sub {
+            None => Caller::Service(from),
+            Some(user_id) => Caller::User(UserCaller {
+                user_id,
+                session_id: claims.sid,
+                roles: claims.roles,
+                expires: None,
+                via: Some(from),
+            }),
+        };
+        Ok((caller, claims.exp))
+    }
+
+    /// The public key of another service: configured, or from the data folder that the two share.
+    fn service_key(&self, service: ServiceName) -> Option<DecodingKey> {
+        let mut known = self.service_keys.lock().expect("invariant: no panic while the lock is held");
+        if let Some((key, read)) = known.get(&service)
+            && read.elapsed() < SERVICE_KEY_REUSE
+        {
+            return Some(key.clone());
+        }
+        let raw = self
+            .configured
+            .get(&service)
+            .cloned()
+            .or_else(|| keys::public_key(&self.data, &format!("service-{}", service.as_str())))?;
+        let key = DecodingKey::from_ed_der(&raw);
+        known.insert(service, (key.clone(), Instant::now()));
+        Some(key)
+    }
+
+    /// An assertion of this service for a callee, on behalf of a user or of itself; good for half a minute and more.
+    #[must_use]
+    pub fn assertion(&self, callee: ServiceName, on_behalf: Option<&UserCaller>) -> Arc<str> {
+        let key = (callee, on_behalf.map(|user| (user.user_id, user.session_id)));
+        self.assertions_made
+            .get_with(key, || token::Assertion::new(self.service, callee, on_behalf).sign(&self.signing).into())
+    }
+}
+
+/// The token of an `authorization` value.
+#[must_use]
+pub fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+/// Tokens are found again by their SHA-256, so that the cache holds none.
+fn fingerprint(token: &str) -> [u8; 32] {
+    digest::digest(&digest::SHA256, token.as_bytes()).as_ref().try_into().expect("invariant: SHA-256 has 32 bytes")
+}
+
+/// The user who calls.
+///
+/// # Errors
+/// `UNAUTHORIZED` without one.
+pub fn user<T>(request: &tonic::Request<T>) -> Result<UserCaller, Refusal> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller::User(user)) => Ok(user.clone()),
+        _ => Err(Refusal::unauthorized()),
+    }
+}
+
+/// The service that calls, when it is one of these.
+///
+/// # Errors
+/// `UNAUTHORIZED` without a caller, `FORBIDDEN` for any other.
+pub fn service<T>(request: &tonic::Request<T>, allowed: &[ServiceName]) -> Result<ServiceName, Refusal> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller::Service(service)) if allowed.contains(service) => Ok(*service),
+        Some(_) => Err(Refusal::new(Reason::Forbidden, "This call is for other services only")),
+        None => Err(Refusal::unauthorized()),
+    }
+}

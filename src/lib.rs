@@ -1,0 +1,30 @@
+//! The contract of Switchboard's services and the chassis that every process stands on: configuration, telemetry,
+//! serving, calling, identity, health. No domain, no SQL.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`proto`] | the generated contract |
+//! | [`error`] | the catalogue of codes and how a refusal travels |
+//! | [`config`] | typed settings from file, environment and flags |
+//! | [`identity`] | who calls: tokens, assertions, revocations |
+//! | [`keys`] | key files of the data folder |
+//! | [`serve`], [`grpc`], [`ops`] | connections; gRPC on them; the operations port |
+//! | [`client`] | calling the other services |
+//! | [`telemetry`] | logs, traces, metrics |
+//! | [`process`], [`shutdown`] | what every main does; stopping in order |
+//! | [`text`], [`time`] | checks of fields; times |
+
+pub mod client;
+pub mod config;
+pub mod error;
+pub mod grpc;
+pub mod identity;
+pub mod keys;
+pub mod ops;
+pub mod process;
+pub mod proto;
+pub mod serve;
+pub mod shutdown;
+pub mod telemetry;
+pub mod text;
+pub mod time;

@@ -1,0 +1,93 @@
+//! What every main does: flags, configuration, telemetry, signals, and an exit code with one sentence when something is
+//! wrong. A service's main gives it its name and its `serve`; it knows no service.
+
+use std::{error::Error, future::Future, process::ExitCode};
+
+use clap::{Args as _, Command, FromArgMatches as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Flags, Loader, MeshConfig},
+    shutdown::Signals,
+    telemetry,
+};
+
+/// The exit code when the configuration, a port, a folder or a store is not good: start it again only after a change.
+pub const EXIT_SETUP: u8 = 2;
+
+/// Runs one service until a signal: `load` reads its configuration, `serve` runs it.
+pub fn run<C, F, E>(
+    name: &'static str,
+    about: &'static str,
+    load: impl FnOnce(&mut Loader) -> C,
+    mesh: impl FnOnce(&C) -> &MeshConfig,
+    serve: impl FnOnce(C, CancellationToken) -> F,
+) -> ExitCode
+where
+    F: Future<Output = Result<(), E>>,
+    E: Error,
+{
+    let command = Flags::augment_args(Command::new(name).version(env!("CARGO_PKG_VERSION")).about(about));
+    let flags = Flags::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let mut loader = Loader::from_env(&flags);
+    let config = load(&mut loader);
+    if let Err(error) = loader.finish() {
+        return fail(name, &error);
+    }
+    let telemetry = mesh(&config).telemetry.clone();
+    run_with(name, &telemetry, |shutdown| serve(config, shutdown))
+}
+
+/// Runs a future until it ends, with telemetry, and with a token that the first SIGTERM or SIGINT cancels. A second
+/// signal ends the process at once.
+pub fn run_with<F, E>(
+    name: &'static str,
+    config: &telemetry::TelemetryConfig,
+    serve: impl FnOnce(CancellationToken) -> F,
+) -> ExitCode
+where
+    F: Future<Output = Result<(), E>>,
+    E: Error,
+{
+    // Some clients of rustls pick no provider by themselves; a second installation is refused and changes nothing.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(name, &error),
+    };
+    runtime.block_on(async {
+        let _telemetry = match telemetry::init(config, name) {
+            Ok(guard) => guard,
+            Err(error) => return fail(name, &error),
+        };
+        let shutdown = CancellationToken::new();
+        let impatient = match Signals::new() {
+            Ok(signals) => signals.watch(shutdown.clone()),
+            Err(error) => return fail(name, &error),
+        };
+        tokio::select! {
+            result = serve(shutdown) => match result {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(name, &error),
+            },
+            _ = impatient => ExitCode::FAILURE,
+        }
+    })
+}
+
+/// Prints the error with its causes, and gives the exit code.
+#[expect(clippy::print_stderr, reason = "the logs may not be set up, and a person is waiting")]
+pub fn fail(name: &str, error: &dyn Error) -> ExitCode {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Many errors show their cause already.
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = error.source();
+    }
+    eprintln!("{name}: {text}");
+    ExitCode::from(EXIT_SETUP)
+}
