@@ -145,23 +145,15 @@ where
         let entered = this.record.as_ref().map(|record| record.span().enter());
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         drop(entered);
-        match &frame {
-            Some(Ok(frame)) => {
-                if frame.is_trailers() || this.inner.is_end_stream() {
-                    if let Some(mut record) = this.record.take() {
-                        record.ended(frame.trailers_ref());
-                    }
-                }
-            }
-            Some(Err(error)) => {
-                if let Some(mut record) = this.record.take() {
-                    record.broke(error);
-                }
-            }
-            None => {
-                if let Some(mut record) = this.record.take() {
-                    record.ended(None);
-                }
+        let over = match &frame {
+            Some(Ok(frame)) => frame.is_trailers() || this.inner.is_end_stream(),
+            Some(Err(_)) | None => true,
+        };
+        if over && let Some(mut record) = this.record.take() {
+            match &frame {
+                Some(Ok(frame)) => record.ended(frame.trailers_ref()),
+                Some(Err(error)) => record.broke(error),
+                None => record.ended(None),
             }
         }
         Poll::Ready(frame)

@@ -92,8 +92,9 @@ async fn a_request_leaves_one_line_with_its_route_and_the_callers_trace() {
         tracing::info!("within");
         ([("x-request-id", "r-1")], "body text")
     };
-    let request =
-        Request::get("/rooms/17?token=secret").header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01")).header("cookie", "c");
+    let request = Request::get("/rooms/of-somebody?token=secret")
+        .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
+        .header("cookie", "c");
     let (_, body) = ask(Router::new().route("/rooms/{id}", get(handler)), request).await;
     assert_eq!(body, "body text");
     let line = lines.one();
@@ -107,7 +108,12 @@ async fn a_request_leaves_one_line_with_its_route_and_the_callers_trace() {
     assert_eq!(all.len(), 2);
     assert!(all.iter().all(|line| line["trace_id"] == TRACE), "{all:?}");
     let text = lines.text();
-    assert!(!text.contains("secret") && !text.contains("cookie") && !text.contains("body text") && !text.contains("17"));
+    assert!(
+        !text.contains("secret")
+            && !text.contains("cookie")
+            && !text.contains("body text")
+            && !text.contains("of-somebody")
+    );
 }
 
 #[tokio::test]
@@ -137,7 +143,10 @@ async fn a_failure_is_told_with_its_causes_when_it_is_ours_and_with_its_code_alo
         let (lines, _guard) = capture();
         ask(Router::new().route("/", get(move || failing(status))), Request::get("/")).await;
         let line = lines.one();
-        assert_eq!((&line["level"], &line["error.type"], &line["error.message"]), (&level.into(), &"SOME_CODE".into(), &cause));
+        assert_eq!(
+            (&line["level"], &line["error.type"], &line["error.message"]),
+            (&level.into(), &"SOME_CODE".into(), &cause)
+        );
     }
 }
 
@@ -241,6 +250,7 @@ fn telemetry_can_be_installed_twice_and_a_bad_filter_is_explained() {
     metrics::counter!("a_test_total").increment(1);
     assert!(first.metrics().render().contains("a_test_total 1"));
     assert!(second.metrics().render().contains("a_test_total 1"));
-    let error = init(&TelemetryConfig { filter: "loud=very".to_owned(), ..config }, "one").expect_err("bad").to_string();
+    let error =
+        init(&TelemetryConfig { filter: "loud=very".to_owned(), ..config }, "one").expect_err("bad").to_string();
     assert!(error.contains("loud=very"), "{error}");
 }
