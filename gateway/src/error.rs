@@ -1,0 +1,224 @@
+//! The error object: the one shape in which clients see a refusal, as a REST body and as a Socket.IO ack. It is made from
+//! a [`Refusal`] here and nowhere else; the fields' names become those that the client sent. What the codes mean is in
+//! `mesh::error`. Over REST the body is written by the `request_id` middleware, the only one that knows the id.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use mesh::error::{Reason, Refusal};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// One field that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// The field as the client sent it: `firstName`.
+    pub(crate) field: String,
+    /// What is wrong with it, with the limit.
+    pub(crate) message: String,
+}
+
+/// What a client gets when something is refused.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ErrorObject {
+    /// Always false.
+    #[schema(example = false)]
+    success: bool,
+    /// The HTTP status, also over Socket.IO.
+    pub(crate) status_code: u16,
+    /// What to branch on; the codes are in the catalogue of errors.
+    #[schema(value_type = String, example = "VALIDATION_FAILED")]
+    #[serde(serialize_with = "code")]
+    pub(crate) code: Reason,
+    /// A sentence for people. Never branch on it.
+    pub(crate) message: String,
+    /// The fields that were refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) errors: Vec<FieldError>,
+    /// The id under which the request is logged; also in the header `x-request-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request_id: Option<String>,
+    #[serde(skip)]
+    retry_after: Option<Duration>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn code<S: serde::Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(reason.as_str())
+}
+
+impl ErrorObject {
+    /// The same with the id of the request that it answers.
+    #[must_use]
+    pub(crate) fn with_request_id(mut self, id: impl Into<String>) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+
+    /// The same in other words, which the contract has for some routes.
+    #[must_use]
+    pub(crate) fn with_message(mut self, message: &str) -> Self {
+        message.clone_into(&mut self.message);
+        self
+    }
+
+    /// The same with a field called as this route calls it.
+    #[must_use]
+    pub(crate) fn with_field(mut self, from: &str, to: &str) -> Self {
+        self.errors.iter_mut().filter(|error| error.field == from).for_each(|error| to.clone_into(&mut error.field));
+        self
+    }
+
+    /// How many seconds to wait, rounded up so that nobody comes back too early.
+    pub(crate) fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1))
+    }
+}
+
+impl From<Refusal> for ErrorObject {
+    fn from(refusal: Refusal) -> Self {
+        let message = message(refusal.reason).map_or(refusal.message, str::to_owned);
+        let errors = refusal
+            .violations
+            .into_iter()
+            .map(|violation| FieldError { field: client_field(&violation.field), message: violation.message })
+            .collect();
+        let code = refusal.reason;
+        let retry_after = refusal.retry_after;
+        Self { success: false, status_code: code.http(), code, message, errors, request_id: None, retry_after }
+    }
+}
+
+impl From<tonic::Status> for ErrorObject {
+    fn from(status: tonic::Status) -> Self {
+        Refusal::from_status(&status).into()
+    }
+}
+
+impl From<mesh::identity::TokenError> for ErrorObject {
+    fn from(error: mesh::identity::TokenError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+/// The words that the contract fixes for a code; the others are the refusal's own.
+fn message(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::InvalidCredentials => "Invalid credentials",
+        reason if reason.http() == 401 => "Unauthorized",
+        Reason::RoomNotFound => "Room not found",
+        Reason::AccountExists => "User with this email or username already exists",
+        Reason::Internal => "Internal error",
+        _ => return None,
+    })
+}
+
+/// The messages that a request's fields may stand in; a client sends the fields alone.
+const WRAPPERS: [&str; 4] = ["account", "client", "room", "user"];
+
+/// A field as the client sent it: `room.name` is `name`, `client_message_id` is `clientMessageId`.
+fn client_field(path: &str) -> String {
+    let path = match path.split_once('.') {
+        Some((head, rest)) if WRAPPERS.contains(&head) => rest,
+        _ => path,
+    };
+    let mut name = String::with_capacity(path.len());
+    let mut upper = false;
+    for c in path.chars() {
+        match c {
+            '_' => upper = true,
+            c if upper => {
+                name.extend(c.to_uppercase());
+                upper = false;
+            }
+            c => name.push(c),
+        }
+    }
+    name
+}
+
+impl IntoResponse for ErrorObject {
+    /// The head alone, with the object beside it: the middleware `request_id` writes the body, because it knows the id.
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = status.into_response();
+        if let Some(secs) = self.retry_after_secs() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        if self.status_code == 401 {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::error::FieldViolation;
+
+    use super::*;
+
+    #[test]
+    fn fields_are_named_as_the_client_sent_them() {
+        for (proto, json) in [
+            ("room.name", "name"),
+            ("client_message_id", "clientMessageId"),
+            ("user.first_name", "firstName"),
+            ("user_ids[3]", "userIds[3]"),
+            ("member_ids", "memberIds"),
+            ("metadata", "metadata"),
+        ] {
+            assert_eq!(client_field(proto), json);
+        }
+    }
+
+    #[test]
+    fn the_object_has_the_shape_of_the_contract() {
+        let refusal = Refusal::invalid(vec![FieldViolation::new("room.name", "must have 1–100 characters")]);
+        let object = ErrorObject::from(refusal).with_request_id("abc");
+        assert_eq!(
+            serde_json::to_value(object).expect("JSON"),
+            serde_json::json!({
+                "success": false, "statusCode": 400, "code": "VALIDATION_FAILED", "message": "Validation failed",
+                "errors": [{"field": "name", "message": "must have 1–100 characters"}], "requestId": "abc",
+            })
+        );
+    }
+
+    #[test]
+    fn every_code_becomes_an_object_with_its_status_and_the_fixed_words() {
+        for &reason in Reason::ALL {
+            let object = ErrorObject::from(Refusal::new(reason, "the service's own words"));
+            let json = serde_json::to_value(&object).expect("JSON");
+            assert_eq!(
+                (json["code"].as_str(), json["statusCode"].as_u64()),
+                (Some(reason.as_str()), Some(reason.http().into()))
+            );
+            assert!(json.get("errors").is_none() && json.get("requestId").is_none());
+            let words = match reason {
+                Reason::InvalidCredentials => "Invalid credentials",
+                Reason::RoomNotFound => "Room not found",
+                Reason::AccountExists => "User with this email or username already exists",
+                Reason::Internal => "Internal error",
+                reason if reason.http() == 401 => "Unauthorized",
+                _ => "the service's own words",
+            };
+            assert_eq!(object.message, words, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_to_whole_seconds() {
+        let wait = |millis| {
+            let refusal = Refusal::new(Reason::RateLimited, "").with_retry_after(Duration::from_millis(millis));
+            ErrorObject::from(refusal).into_response().headers()[header::RETRY_AFTER].clone()
+        };
+        assert_eq!(
+            (wait(1), wait(1000), wait(1001)),
+            ("1".parse().expect("1"), "1".parse().expect("1"), "2".parse().expect("2"))
+        );
+    }
+}
