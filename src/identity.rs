@@ -27,6 +27,8 @@ use crate::{
 
 mod follow;
 mod revocations;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use follow::follow;
