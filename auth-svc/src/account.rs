@@ -1,0 +1,465 @@
+//! Accounts: the names that people log in with, registration, login, and changes of username and password.
+//! It knows neither gRPC nor SQL. Sessions and their tokens are in `session.rs`, hashing in `password.rs`, news to
+//! user-svc in `outbox.rs`.
+
+use std::sync::Arc;
+
+use mesh::{
+    error::FieldViolation,
+    text::{self, Violations},
+    time::Millis,
+};
+use unicode_normalization::UnicodeNormalization as _;
+use uuid::Uuid;
+
+use crate::{
+    error::Error,
+    outbox::Outbox,
+    password::{Password, Passwords},
+    session::{Client, SessionId, Sessions, Tokens},
+    store::{Created, Credentials, NewAccount, Opened, Opening, PasswordChange, PasswordChanged, Renamed, Store},
+};
+
+/// The role that every account has.
+pub const ROLE_USER: &str = "user";
+
+/// How often a login is judged again when its password changes in the same moment.
+const RACES_MAX: u32 = 3;
+
+/// The id of an account, which is the id of its user everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(pub Uuid);
+
+/// A username: 3–32 ASCII letters, digits, `_`, `.`, `-`, as it was typed. Two that differ only in case are the same
+/// name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Username(String);
+
+impl Username {
+    /// Checks a username.
+    ///
+    /// # Errors
+    /// A violation that names the limits.
+    pub fn parse(field: &str, value: &str) -> Result<Self, FieldViolation> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        if (3..=32).contains(&value.len()) && value.bytes().all(good) {
+            return Ok(Self(value.to_owned()));
+        }
+        Err(FieldViolation::new(field, "must have 3–32 letters (a–z), digits, `_`, `.` or `-`"))
+    }
+
+    /// As it was typed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What makes it unique: lower case. The rule allows ASCII alone, so no other folding is needed.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+/// An email address: at most 254 characters with one `@` and something on either side, as it was typed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Email {
+    typed: String,
+    key: String,
+}
+
+impl Email {
+    /// Checks an address. Spaces around it are dropped.
+    ///
+    /// # Errors
+    /// A violation that names the rule.
+    pub fn parse(field: &str, value: &str) -> Result<Self, FieldViolation> {
+        let typed = text::name(field, value, 1, 254)?;
+        let key = email_key(&typed);
+        let whole = key
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
+        if !whole || key.chars().any(char::is_whitespace) {
+            return Err(FieldViolation::new(field, "must be an email address: one `@`, no spaces"));
+        }
+        Ok(Self { typed, key })
+    }
+
+    /// As it was typed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.typed
+    }
+
+    /// What makes it unique: see [`email_key`].
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Addresses do not belong into a log, so debug output has none.
+impl std::fmt::Debug for Email {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Email(…)")
+    }
+}
+
+/// How two addresses are compared: compatibility forms are made plain (NFKC: full width, ligatures), then each letter
+/// gets its full Unicode lower case, then NFKC again, because lower case can come apart. That is no case *folding*:
+/// `ß` stays apart from `ss`, and a final sigma from another.
+#[must_use]
+pub fn email_key(typed: &str) -> String {
+    typed.nfkc().collect::<String>().to_lowercase().nfkc().collect()
+}
+
+/// What somebody logs in with. An `@` makes it an email address, since no username has one.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// The key of a username.
+    Username(String),
+    /// The key of an address.
+    Email(String),
+}
+
+impl Login {
+    /// Reads a login name. What cannot be a name of any account is still one to look up, so that it costs the same.
+    ///
+    /// # Errors
+    /// A violation when it is empty or longer than any name.
+    pub fn parse(field: &str, value: &str) -> Result<Self, FieldViolation> {
+        let typed = text::name(field, value, 1, 254)?;
+        let key = email_key(&typed);
+        Ok(if key.contains('@') { Self::Email(key) } else { Self::Username(typed.to_ascii_lowercase()) })
+    }
+}
+
+/// A name to log in with may be an address, so debug output has none.
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Login(…)")
+    }
+}
+
+/// An account as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its id.
+    pub id: UserId,
+    /// The username as typed.
+    pub username: Username,
+    /// The address as typed.
+    pub email: Email,
+    /// The roles that its access tokens carry.
+    pub roles: Vec<String>,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was last changed.
+    pub updated_at: Millis,
+}
+
+/// Somebody who registers, checked.
+#[derive(Debug)]
+pub struct Registration {
+    /// The id that the client chose, if any.
+    pub id: Option<UserId>,
+    /// The username.
+    pub username: Username,
+    /// The address.
+    pub email: Email,
+    /// The password.
+    pub password: Password,
+    /// For the profile; may be empty.
+    pub first_name: String,
+    /// For the profile; may be empty.
+    pub last_name: String,
+    /// Where it comes from.
+    pub client: Client,
+}
+
+/// The domain of accounts.
+#[derive(Debug)]
+pub struct Accounts {
+    /// Where accounts are kept.
+    pub store: Arc<dyn Store>,
+    /// The pool that hashes.
+    pub passwords: Passwords,
+    /// What opens and ends sessions.
+    pub sessions: Arc<Sessions>,
+    /// What tells user-svc.
+    pub outbox: Arc<Outbox>,
+}
+
+impl Accounts {
+    /// Makes an account, its first session and its profile. A repeated call with the same id, names and password logs
+    /// in to the account that the first one made.
+    ///
+    /// # Errors
+    /// [`Error::AccountExists`], or [`Error::PasswordsBusy`].
+    pub async fn register(&self, registration: Registration) -> Result<(Account, Tokens), Error> {
+        if let Some(id) = registration.id
+            && let Some(there) = self.store.credentials_by_id(id).await?
+        {
+            return self.register_again(there, registration).await;
+        }
+        if self.store.taken(&registration.username, &registration.email).await? {
+            return Err(Error::AccountExists);
+        }
+        let password_hash = self.passwords.hash(&registration.password).await?;
+        let now = Millis::now();
+        let account = NewAccount {
+            id: registration.id.unwrap_or_else(|| UserId(Uuid::now_v7())),
+            username: registration.username.clone(),
+            email: registration.email.clone(),
+            password_hash,
+            roles: vec![ROLE_USER.to_owned()],
+            first_name: registration.first_name.clone(),
+            last_name: registration.last_name.clone(),
+            created_at: now,
+            delivery_due_at: self.outbox.workers_may_take_at(now),
+        };
+        let planned = self.sessions.plan(account.id, &registration.client, now);
+        match self.store.create_account(&account, &planned.session).await? {
+            Created::Made => {}
+            Created::NameTaken => return Err(Error::AccountExists),
+            Created::IdTaken => {
+                let there = self.store.credentials_by_id(account.id).await?.ok_or(Error::AccountExists)?;
+                return self.register_again(there, registration).await;
+            }
+        }
+        self.outbox.deliver_now(account.id).await;
+        let tokens = self.sessions.tokens(&planned, &account.roles)?;
+        Ok((made(account), tokens))
+    }
+
+    /// The account of this id is there: the same names and password mean that this is the same registration, repeated.
+    async fn register_again(&self, there: Credentials, registration: Registration) -> Result<(Account, Tokens), Error> {
+        let same = there.account.username.key() == registration.username.key()
+            && there.account.email.key() == registration.email.key();
+        if !same {
+            return Err(Error::AccountExists);
+        }
+        self.outbox.deliver_now(there.account.id).await;
+        let login = Login::Username(registration.username.key());
+        match self.login(login, &registration.password, &registration.client).await {
+            Err(Error::InvalidCredentials) => Err(Error::AccountExists),
+            other => other,
+        }
+    }
+
+    /// Opens a session. An unknown name costs what a wrong password costs.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`], or [`Error::PasswordsBusy`].
+    pub async fn login(&self, login: Login, password: &Password, client: &Client) -> Result<(Account, Tokens), Error> {
+        for _ in 0..RACES_MAX {
+            let found = self.store.credentials(&login).await?;
+            let Credentials { account, password_hash } = self.verified(found, password).await?;
+            let rehash = match self.passwords.is_outdated(&password_hash) {
+                true => Some(self.passwords.hash(password).await?),
+                false => None,
+            };
+            let now = Millis::now();
+            let planned = self.sessions.plan(account.id, client, now);
+            let opening = Opening {
+                session: planned.session.clone(),
+                verified_hash: password_hash,
+                rehash,
+                sessions_max: self.sessions.limits.per_account_max,
+                revoked_until: self.sessions.revoked_until(now),
+            };
+            match self.store.open_session(&opening).await? {
+                Opened::PasswordChanged => {}
+                Opened::Open { head } => {
+                    self.sessions.published(head).await;
+                    let tokens = self.sessions.tokens(&planned, &account.roles)?;
+                    return Ok((account, tokens));
+                }
+            }
+        }
+        Err(Error::InvalidCredentials)
+    }
+
+    async fn verified(&self, found: Option<Credentials>, password: &Password) -> Result<Credentials, Error> {
+        let Some(credentials) = found else {
+            self.passwords.verify_nobody(password).await?;
+            return Err(Error::InvalidCredentials);
+        };
+        match self.passwords.verify(password, &credentials.password_hash).await? {
+            true => Ok(credentials),
+            false => Err(Error::InvalidCredentials),
+        }
+    }
+
+    /// Sets a new password and ends every session but the caller's; how many ended.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`] when the current password is wrong.
+    pub async fn change_password(
+        &self,
+        user: UserId,
+        session: SessionId,
+        current: &Password,
+        new: &Password,
+    ) -> Result<u32, Error> {
+        for _ in 0..RACES_MAX {
+            let credentials = self.store.credentials_by_id(user).await?.ok_or(Error::Unauthorized)?;
+            let verified = self.verified(Some(credentials), current).await?;
+            let new_hash = self.passwords.hash(new).await?;
+            let now = Millis::now();
+            let change = PasswordChange {
+                user_id: user,
+                verified_hash: verified.password_hash,
+                new_hash,
+                keep: session,
+                now,
+                revoked_until: self.sessions.revoked_until(now),
+            };
+            if let PasswordChanged::Changed(ended) = self.store.change_password(&change).await? {
+                self.sessions.published(ended.head).await;
+                return Ok(ended.count);
+            }
+        }
+        Err(Error::InvalidCredentials)
+    }
+
+    /// An account.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] when it is gone.
+    pub async fn account(&self, user: UserId) -> Result<Account, Error> {
+        self.store.account(user).await?.ok_or(Error::Unauthorized)
+    }
+
+    /// Gives an account another username and tells user-svc.
+    ///
+    /// # Errors
+    /// [`Error::AccountExists`] when the name is taken.
+    pub async fn rename(&self, user: UserId, username: &Username) -> Result<Account, Error> {
+        let now = Millis::now();
+        let due_at = self.outbox.workers_may_take_at(now);
+        match self.store.rename(user, username, now, due_at).await? {
+            Renamed::Renamed(account) => {
+                self.outbox.deliver_now(user).await;
+                Ok(account)
+            }
+            Renamed::Taken => Err(Error::AccountExists),
+            Renamed::Missing => Err(Error::Unauthorized),
+        }
+    }
+}
+
+fn made(account: NewAccount) -> Account {
+    Account {
+        id: account.id,
+        username: account.username,
+        email: account.email,
+        roles: account.roles,
+        created_at: account.created_at,
+        updated_at: account.created_at,
+    }
+}
+
+/// The fields of a registration as they came.
+#[derive(Debug, Default)]
+pub struct RegistrationFields<'a> {
+    /// A UUID or nothing.
+    pub user_id: &'a str,
+    /// The username.
+    pub username: &'a str,
+    /// The address.
+    pub email: &'a str,
+    /// The first name.
+    pub first_name: &'a str,
+    /// The last name.
+    pub last_name: &'a str,
+}
+
+impl Registration {
+    /// Checks all fields, so that one answer names every bad one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn parse(fields: &RegistrationFields<'_>, password: String, client: Client) -> Result<Self, Error> {
+        let mut violations = Violations::default();
+        let id = violations.check(match fields.user_id {
+            "" => Ok(None),
+            chosen => text::uuid("user_id", chosen).and_then(|id| match id.is_nil() || id.is_max() {
+                true => Err(FieldViolation::new("user_id", "must not be the nil or the max UUID")),
+                false => Ok(Some(UserId(id))),
+            }),
+        });
+        let username = violations.check(Username::parse("username", fields.username));
+        let email = violations.check(Email::parse("email", fields.email));
+        let password = violations.check(Password::parse_new("password", password));
+        let first_name = violations.check(text::name("first_name", fields.first_name, 0, 100));
+        let last_name = violations.check(text::name("last_name", fields.last_name, 0, 100));
+        let (Some(id), Some(username), Some(email), Some(password), Some(first_name), Some(last_name)) =
+            (id, username, email, password, first_name, last_name)
+        else {
+            return Err(match violations.into_result() {
+                Err(refusal) => Error::Invalid(refusal.violations),
+                Ok(()) => Error::internal("a registration without its fields and without a violation"),
+            });
+        };
+        Ok(Self { id, username, email, password, first_name, last_name, client })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_username_keeps_its_letters_and_is_compared_without_case() {
+        let name = Username::parse("username", "Ada.L-1_x").expect("good");
+        assert_eq!((name.as_str(), name.key().as_str()), ("Ada.L-1_x", "ada.l-1_x"));
+        for bad in ["", "ab", &"a".repeat(33), "ada lovelace", "ädä", "ada\0x", "ada@x", "😀😀😀"] {
+            assert!(Username::parse("username", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_people_take_for_the_same_have_one_key() {
+        let key = |typed| Email::parse("email", typed).expect("good").key().to_owned();
+        assert_eq!(key("Ada@Example.org"), key("ada@example.ORG"));
+        assert_eq!(key("  ada@example.org "), key("ada@example.org"));
+        assert_eq!(key("ＡＤＡ＠example.org"), key("ada@example.org"));
+        assert_eq!(key("ÄDA@example.org"), key("äda@example.org"));
+        // U+212B, the Ångström sign, against the letter.
+        assert_eq!(key("\u{212b}@example.org"), key("å@example.org"));
+        assert_ne!(key("strasse@example.org"), key("straße@example.org"));
+    }
+
+    #[test]
+    fn an_address_needs_one_at_sign_with_something_on_either_side() {
+        let long = format!("{}@example.org", "a".repeat(250));
+        for bad in ["", "ada", "@", "ada@", "@example.org", "a@b@c", "a b@c", "a@b＠c", "a\0@b", long.as_str()] {
+            assert!(Email::parse("email", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_login_is_an_address_when_it_has_an_at_sign() {
+        assert_eq!(Login::parse("login", "ADA"), Ok(Login::Username("ada".into())));
+        assert_eq!(Login::parse("login", "Ada@X.org"), Ok(Login::Email("ada@x.org".into())));
+        assert!(Login::parse("login", " ").is_err());
+    }
+
+    #[test]
+    fn one_answer_names_every_bad_field() {
+        let fields = RegistrationFields { user_id: "x", username: "a", email: "b", ..Default::default() };
+        let error = Registration::parse(&fields, "short".into(), Client::default()).expect_err("refused");
+        let Error::Invalid(violations) = error else { panic!("{error:?}") };
+        let named: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(named, ["user_id", "username", "email", "password"]);
+    }
+
+    #[test]
+    fn debug_output_has_neither_address_nor_password() {
+        let fields = RegistrationFields { username: "ada", email: "ada@x.org", ..Default::default() };
+        let parsed = Registration::parse(&fields, "correct horse".into(), Client::default()).expect("good");
+        let shown = format!("{parsed:?}");
+        assert!(!shown.contains("x.org") && !shown.contains("horse"), "{shown}");
+    }
+}

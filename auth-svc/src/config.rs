@@ -1,0 +1,223 @@
+//! The settings of auth-svc: the section `auth`, beside the section `mesh` that all processes share. Each field says
+//! its unit, its default and the reason; parts of the service are built from it in `lib.rs`.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use mesh::config::{Loader, MeshConfig, Problems, Section};
+use serde::{Deserialize, Serialize};
+
+use crate::{outbox::OutboxLimits, password::PasswordLimits, revocation::FeedLimits, session::SessionLimits};
+
+const DAY_SECS: u64 = 24 * 60 * 60;
+
+/// All that auth-svc is told.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// What every process is told.
+    pub mesh: MeshConfig,
+    /// What only this one is told.
+    pub auth: AuthSection,
+}
+
+impl Config {
+    /// Reads both sections; the loader collects what is wrong with them.
+    #[must_use]
+    pub fn load(loader: &mut Loader) -> Self {
+        Self { mesh: loader.section(), auth: loader.section() }
+    }
+}
+
+/// The section `auth`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSection {
+    /// The address to listen on. Default 127.0.0.1: nobody else reaches a service that was not told to be reached.
+    pub listen: IpAddr,
+    /// The port of gRPC. Default 50001.
+    pub grpc_port: u16,
+    /// The port of `/health`, `/ready` and `/metrics`. Default 3002.
+    pub http_port: u16,
+    /// Where accounts are kept: `sqlite:PATH`. Default empty: `auth.db` in the data folder.
+    pub store_url: String,
+    /// Connections that read the store. Default 4: reads are short, and one writer keeps few readers busy.
+    pub store_readers: u32,
+    /// Seconds that an access token lives, from 60 to 30 days. Default 900: what a stolen one is worth, since its
+    /// session can be revoked at any time. A client that never refreshes needs 2,592,000.
+    pub access_ttl_secs: u64,
+    /// Seconds that a session lives without a refresh. Default 7 days: a device that is used weekly stays logged in.
+    pub refresh_idle_secs: u64,
+    /// Seconds that a session lives at most. Default 90 days: then the password is asked for again.
+    pub session_secs_max: u64,
+    /// Live sessions of one account; one more ends the one that was not used for longest. Default 50, more than a
+    /// person has devices.
+    pub sessions_per_account_max: u32,
+    /// Argon2id's memory in KiB. Default 19,456 (19 MiB), as OWASP advises for two passes.
+    pub argon2_memory_kib: u32,
+    /// Argon2id's passes. Default 2.
+    pub argon2_passes: u32,
+    /// Argon2id's lanes. Default 1: the pool uses the cores already.
+    pub argon2_lanes: u32,
+    /// Threads that hash passwords; 0 for one a core. Default 0.
+    pub password_workers: u32,
+    /// Passwords that wait for a thread; more are refused with `RATE_LIMITED`. Default 128: some two seconds of waiting
+    /// on two cores.
+    pub password_queue_max: u32,
+    /// Milliseconds between two looks for revocations that another replica wrote. Default 250: within P6's second,
+    /// with time left for the way to the gateways.
+    pub revocation_poll_ms: u64,
+    /// Seconds that a revocation is kept at least, also when no access token of its session lives. Default 3,600: a
+    /// gateway that was cut off for so long still learns which sockets to close.
+    pub revocation_keep_secs: u64,
+    /// Streams that follow revocations at a time. Default 1,024: one a process of the mesh.
+    pub followers_max: u32,
+    /// Milliseconds that registering and renaming wait for user-svc; the outbox delivers later what it missed. Default
+    /// 2,000.
+    pub user_deadline_ms: u64,
+    /// Milliseconds between two looks for news that is due to user-svc. Default 1,000.
+    pub outbox_poll_ms: u64,
+    /// Milliseconds between two attempts to deliver, at most. Default 30,000: user-svc is whole soon after it is back.
+    pub outbox_retry_ms_max: u64,
+    /// Seconds between two rounds of forgetting what has expired. Default 60.
+    pub upkeep_secs: u64,
+}
+
+impl Default for AuthSection {
+    fn default() -> Self {
+        Self {
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            grpc_port: 50001,
+            http_port: 3002,
+            store_url: String::new(),
+            store_readers: 4,
+            access_ttl_secs: 900,
+            refresh_idle_secs: 7 * DAY_SECS,
+            session_secs_max: 90 * DAY_SECS,
+            sessions_per_account_max: 50,
+            argon2_memory_kib: 19_456,
+            argon2_passes: 2,
+            argon2_lanes: 1,
+            password_workers: 0,
+            password_queue_max: 128,
+            revocation_poll_ms: 250,
+            revocation_keep_secs: 3_600,
+            followers_max: 1_024,
+            user_deadline_ms: 2_000,
+            outbox_poll_ms: 1_000,
+            outbox_retry_ms_max: 30_000,
+            upkeep_secs: 60,
+        }
+    }
+}
+
+impl Section for AuthSection {
+    const NAME: &'static str = "auth";
+
+    fn validate(&self, problems: &mut Problems) {
+        if !self.store_url.is_empty() && !self.store_url.starts_with("sqlite:") {
+            problems.push("store_url", "must be empty or begin with sqlite:");
+        }
+        problems.range("store_readers", self.store_readers, 1, 64);
+        problems.range("access_ttl_secs", self.access_ttl_secs, 60, 30 * DAY_SECS);
+        problems.range("refresh_idle_secs", self.refresh_idle_secs, 60, 400 * DAY_SECS);
+        problems.range("session_secs_max", self.session_secs_max, 60, 400 * DAY_SECS);
+        if self.session_secs_max < self.refresh_idle_secs.max(self.access_ttl_secs) {
+            problems.push("session_secs_max", "must not be less than refresh_idle_secs or access_ttl_secs");
+        }
+        problems.range("sessions_per_account_max", self.sessions_per_account_max, 1, 10_000);
+        // 7 MiB is the least that OWASP lists, with five passes.
+        problems.range("argon2_memory_kib", self.argon2_memory_kib, 7 * 1024, 4 * 1024 * 1024);
+        problems.range("argon2_passes", self.argon2_passes, 1, 100);
+        problems.range("argon2_lanes", self.argon2_lanes, 1, 64);
+        problems.range("password_workers", self.password_workers, 0, 1024);
+        problems.range("password_queue_max", self.password_queue_max, 1, 100_000);
+        problems.range("revocation_poll_ms", self.revocation_poll_ms, 10, 1_000);
+        problems.range("revocation_keep_secs", self.revocation_keep_secs, 60, 30 * DAY_SECS);
+        problems.range("followers_max", self.followers_max, 1, 100_000);
+        problems.range("user_deadline_ms", self.user_deadline_ms, 10, 30_000);
+        problems.range("outbox_poll_ms", self.outbox_poll_ms, 10, 60_000);
+        problems.range("outbox_retry_ms_max", self.outbox_retry_ms_max, 10, 3_600_000);
+        problems.range("upkeep_secs", self.upkeep_secs, 1, 3_600);
+    }
+}
+
+impl AuthSection {
+    /// Where gRPC listens.
+    #[must_use]
+    pub fn grpc_addr(&self) -> SocketAddr {
+        (self.listen, self.grpc_port).into()
+    }
+
+    /// Where the operations port listens.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        (self.listen, self.http_port).into()
+    }
+
+    pub(crate) fn access_ttl(&self) -> Duration {
+        Duration::from_secs(self.access_ttl_secs)
+    }
+
+    pub(crate) fn passwords(&self) -> PasswordLimits {
+        PasswordLimits {
+            memory_kib: self.argon2_memory_kib,
+            passes: self.argon2_passes,
+            lanes: self.argon2_lanes,
+            workers: self.password_workers,
+            queue_max: self.password_queue_max,
+        }
+    }
+
+    pub(crate) fn sessions(&self) -> SessionLimits {
+        SessionLimits {
+            idle: Duration::from_secs(self.refresh_idle_secs),
+            life_max: Duration::from_secs(self.session_secs_max),
+            per_account_max: self.sessions_per_account_max,
+            revocation_keep: Duration::from_secs(self.revocation_keep_secs),
+        }
+    }
+
+    pub(crate) fn feed(&self) -> FeedLimits {
+        FeedLimits { poll: Duration::from_millis(self.revocation_poll_ms), followers_max: self.followers_max }
+    }
+
+    pub(crate) fn outbox(&self) -> OutboxLimits {
+        OutboxLimits {
+            patience: Duration::from_millis(self.user_deadline_ms),
+            poll: Duration::from_millis(self.outbox_poll_ms),
+            retry_max: Duration::from_millis(self.outbox_retry_ms_max),
+        }
+    }
+
+    pub(crate) fn upkeep(&self) -> Duration {
+        Duration::from_secs(self.upkeep_secs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_good_and_an_access_token_may_live_for_30_days() {
+        for text in ["", "[auth]\naccess_ttl_secs = 2592000"] {
+            let mut loader = Loader::for_test(text);
+            let config = Config::load(&mut loader);
+            loader.finish().expect("good");
+            assert!(config.auth.sessions().life_max >= config.auth.access_ttl());
+        }
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_named() {
+        let text = "[auth]\naccess_ttl_secs = 59\nstore_url = \"mysql://x\"\nsession_secs_max = 3600";
+        let mut loader = Loader::for_test(text);
+        drop(Config::load(&mut loader));
+        let error = loader.finish().expect_err("bad").to_string();
+        for field in ["auth.access_ttl_secs", "auth.store_url", "auth.session_secs_max"] {
+            assert!(error.contains(field), "{field} is missing in {error}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What auth-svc may refuse, and why. What an error displays is safe to show; its cause stays in `source` for the log.
+//! The map to the catalogue of codes is here, exhaustive and once; `grpc.rs` only passes it on.
+
+use std::time::Duration;
+
+use mesh::error::{FieldViolation, Reason, Refusal};
+
+use crate::store::StoreError;
+
+/// How long a caller waits when the password pool is full: its queue empties within a second or two.
+const PASSWORD_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A refusal of the domain.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Fields that are missing, malformed or past their limits.
+    #[error("Validation failed")]
+    Invalid(Vec<FieldViolation>),
+    /// The username or the email belongs to another account.
+    #[error("User with this email or username already exists")]
+    AccountExists,
+    /// Unknown account or wrong password; nobody learns which.
+    #[error("Invalid credentials")]
+    InvalidCredentials,
+    /// The call needs a caller with a session, or its account is gone.
+    #[error("Unauthorized")]
+    Unauthorized,
+    /// The token is none of ours.
+    #[error("Unauthorized")]
+    TokenInvalid,
+    /// The token was good once.
+    #[error("Unauthorized")]
+    TokenExpired,
+    /// The token's session has ended.
+    #[error("Unauthorized")]
+    TokenRevoked,
+    /// The WebSocket token was used before.
+    #[error("Unauthorized")]
+    TokenSpent,
+    /// The caller has no such session.
+    #[error("Session not found")]
+    SessionNotFound,
+    /// More passwords wait to be hashed than the pool's queue takes.
+    #[error("Too many logins at once; try again in a moment")]
+    PasswordsBusy,
+    /// More streams follow the revocations than the limit allows.
+    #[error("Too many followers; try again later")]
+    FollowersBusy,
+    /// A stream fell behind what the feed remembers; it may come back and read from the store.
+    #[error("The stream was read too slowly; follow again from the last number")]
+    FollowerSlow,
+    /// The process is about to end.
+    #[error("The service is stopping; connect again")]
+    Stopping,
+    /// The store cannot be used now, or is broken.
+    #[error("The account store cannot be used")]
+    Store(#[from] StoreError),
+    /// A fault of ours.
+    #[error("Internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// One bad field.
+    pub fn field(field: &str, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldViolation::new(field, message)])
+    }
+
+    /// A fault of ours, with its cause for the log.
+    pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(cause.into())
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        let reason = match error {
+            Error::Invalid(violations) => return Self::invalid(violations),
+            Error::AccountExists => Reason::AccountExists,
+            Error::InvalidCredentials => Reason::InvalidCredentials,
+            Error::Unauthorized => Reason::Unauthorized,
+            Error::TokenInvalid => Reason::TokenInvalid,
+            Error::TokenExpired => Reason::TokenExpired,
+            Error::TokenRevoked => Reason::TokenRevoked,
+            Error::TokenSpent => Reason::TokenSpent,
+            Error::SessionNotFound => Reason::SessionNotFound,
+            Error::PasswordsBusy => {
+                return Self::new(Reason::RateLimited, message).with_retry_after(PASSWORD_RETRY_AFTER);
+            }
+            Error::FollowersBusy => Reason::RateLimited,
+            Error::FollowerSlow => Reason::SlowConsumer,
+            Error::Stopping => Reason::Unavailable,
+            Error::Store(StoreError::Unavailable(source)) => {
+                return Self::unavailable("The account store").with_source(source);
+            }
+            Error::Store(source @ StoreError::Broken(_)) => return Self::internal(source),
+            Error::Internal(source) => return Self::internal(source),
+        };
+        Self::new(reason, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_a_token_reads_the_same_and_differs_in_its_code() {
+        let errors = [Error::TokenInvalid, Error::TokenExpired, Error::TokenRevoked, Error::TokenSpent];
+        let refusals = errors.map(Refusal::from);
+        assert!(refusals.iter().all(|refusal| refusal.message == "Unauthorized"));
+        assert_eq!(
+            refusals.map(|refusal| refusal.reason),
+            [Reason::TokenInvalid, Reason::TokenExpired, Reason::TokenRevoked, Reason::TokenSpent]
+        );
+    }
+
+    #[test]
+    fn the_cause_of_a_broken_store_is_kept_for_the_log_and_not_shown() {
+        let refusal = Refusal::from(Error::Store(StoreError::Broken("row 7 of /data/auth.db".into())));
+        assert_eq!(refusal.reason, Reason::Internal);
+        assert!(!refusal.message.contains("auth.db"));
+        assert!(std::error::Error::source(&refusal).is_some());
+    }
+
+    #[test]
+    fn a_full_password_pool_tells_when_to_come_back() {
+        let refusal = Refusal::from(Error::PasswordsBusy);
+        assert_eq!(refusal.reason, Reason::RateLimited);
+        assert!(refusal.retry_after.is_some());
+    }
+}

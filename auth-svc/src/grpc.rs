@@ -1,0 +1,178 @@
+//! The surface: each handler converts, authorises, calls the domain and encodes. The proto's comments are the spec.
+//! What is converted how is in `grpc/convert.rs`, the stream of revocations in `grpc/watch.rs`, and the way to user-svc
+//! in `grpc/profiles.rs`.
+
+use std::sync::Arc;
+
+use mesh::{
+    error::{Answer, Refusal},
+    identity::{self, ServiceName},
+    proto::auth::v1 as pb,
+    text::{self, Violations},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    account::{Accounts, Login, Registration, RegistrationFields, UserId},
+    error::Error,
+    password::Password,
+    session::{SessionId, Sessions},
+};
+
+mod convert;
+mod profiles;
+mod watch;
+
+pub use profiles::UserService;
+
+/// `AuthService`, over the domain.
+#[derive(Debug)]
+pub struct AuthApi {
+    /// Accounts and passwords.
+    pub accounts: Accounts,
+    /// Sessions and tokens.
+    pub sessions: Arc<Sessions>,
+}
+
+#[tonic::async_trait]
+impl pb::auth_service_server::AuthService for AuthApi {
+    async fn register(&self, request: Request<pb::RegisterRequest>) -> Answer<pb::RegisterResponse> {
+        let client = convert::client(&request, |message| message.client.as_ref());
+        let message = request.into_inner();
+        let fields = RegistrationFields {
+            user_id: &message.user_id,
+            username: &message.username,
+            email: &message.email,
+            first_name: &message.first_name,
+            last_name: &message.last_name,
+        };
+        let registration = Registration::parse(&fields, message.password, client).map_err(refuse)?;
+        let (account, tokens) = self.accounts.register(registration).await.map_err(refuse)?;
+        let (account, tokens) = (Some(convert::account(account)), Some(convert::tokens(tokens)));
+        Ok(Response::new(pb::RegisterResponse { account, tokens }))
+    }
+
+    async fn login(&self, request: Request<pb::LoginRequest>) -> Answer<pb::LoginResponse> {
+        let client = convert::client(&request, |message| message.client.as_ref());
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let login = violations.check(Login::parse("login", &message.login));
+        let password = violations.check(Password::parse("password", message.password));
+        let (login, password) = convert::both(violations, login, password)?;
+        let (account, tokens) = self.accounts.login(login, &password, &client).await.map_err(refuse)?;
+        let (account, tokens) = (Some(convert::account(account)), Some(convert::tokens(tokens)));
+        Ok(Response::new(pb::LoginResponse { account, tokens }))
+    }
+
+    async fn refresh(&self, request: Request<pb::RefreshRequest>) -> Answer<pb::RefreshResponse> {
+        let tokens = self.sessions.refresh(&request.get_ref().refresh_token).await.map_err(refuse)?;
+        Ok(Response::new(pb::RefreshResponse { tokens: Some(convert::tokens(tokens)) }))
+    }
+
+    async fn logout(&self, request: Request<pb::LogoutRequest>) -> Answer<pb::LogoutResponse> {
+        let (user, session) = with_session(&request)?;
+        match self.sessions.end(user, session).await {
+            // A session that is forgotten already is as over as one can be.
+            Ok(()) | Err(Error::SessionNotFound) => Ok(Response::new(pb::LogoutResponse {})),
+            Err(error) => Err(refuse(error)),
+        }
+    }
+
+    async fn change_password(&self, request: Request<pb::ChangePasswordRequest>) -> Answer<pb::ChangePasswordResponse> {
+        let (user, session) = with_session(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let current = violations.check(Password::parse("current_password", message.current_password));
+        let new = violations.check(Password::parse_new("new_password", message.new_password));
+        let (current, new) = convert::both(violations, current, new)?;
+        let ended = self.accounts.change_password(user, session, &current, &new).await.map_err(refuse)?;
+        Ok(Response::new(pb::ChangePasswordResponse { revoked_sessions: convert::count(ended) }))
+    }
+
+    async fn get_account(&self, request: Request<pb::GetAccountRequest>) -> Answer<pb::GetAccountResponse> {
+        let user = UserId(identity::user(&request)?.user_id);
+        let account = self.accounts.account(user).await.map_err(refuse)?;
+        Ok(Response::new(pb::GetAccountResponse { account: Some(convert::account(account)) }))
+    }
+
+    async fn update_account(&self, request: Request<pb::UpdateAccountRequest>) -> Answer<pb::UpdateAccountResponse> {
+        let user = UserId(identity::user(&request)?.user_id);
+        let username = convert::new_username(user, request.get_ref())?;
+        let account = self.accounts.rename(user, &username).await.map_err(refuse)?;
+        Ok(Response::new(pb::UpdateAccountResponse { account: Some(convert::account(account)) }))
+    }
+
+    async fn list_sessions(&self, request: Request<pb::ListSessionsRequest>) -> Answer<pb::ListSessionsResponse> {
+        let caller = identity::user(&request)?;
+        let page = convert::session_page(request.get_ref())?;
+        // One more than asked for tells whether there is a next page.
+        let found = self.sessions.list(UserId(caller.user_id), page.after, page.size + 1).await.map_err(refuse)?;
+        let current = caller.session_id.map(SessionId);
+        Ok(Response::new(convert::sessions(found, page.size, current)))
+    }
+
+    async fn revoke_session(&self, request: Request<pb::RevokeSessionRequest>) -> Answer<pb::RevokeSessionResponse> {
+        let user = UserId(identity::user(&request)?.user_id);
+        let session = text::uuid("session_id", &request.get_ref().session_id).map_err(convert::violation)?;
+        self.sessions.end(user, SessionId(session)).await.map_err(refuse)?;
+        Ok(Response::new(pb::RevokeSessionResponse {}))
+    }
+
+    async fn revoke_other_sessions(
+        &self,
+        request: Request<pb::RevokeOtherSessionsRequest>,
+    ) -> Answer<pb::RevokeOtherSessionsResponse> {
+        let (user, session) = with_session(&request)?;
+        let ended = self.sessions.end_others(user, session).await.map_err(refuse)?;
+        Ok(Response::new(pb::RevokeOtherSessionsResponse { revoked_sessions: convert::count(ended) }))
+    }
+
+    async fn get_jwks(&self, _: Request<pb::GetJwksRequest>) -> Answer<pb::GetJwksResponse> {
+        Ok(Response::new(pb::GetJwksResponse { jwks_json: self.sessions.access.jwks().to_owned() }))
+    }
+
+    async fn check_token(&self, request: Request<pb::CheckTokenRequest>) -> Answer<pb::CheckTokenResponse> {
+        let message = request.get_ref();
+        if message.session_id.is_empty() {
+            let claims = self.sessions.check(&message.access_token).await.map_err(refuse)?;
+            return Ok(Response::new(convert::checked_token(claims)));
+        }
+        identity::service(&request, &ServiceName::ALL)?;
+        if !message.access_token.is_empty() {
+            return Err(Refusal::field("session_id", "must be empty when access_token is given").into());
+        }
+        let id = text::uuid("session_id", &message.session_id).map_err(convert::violation)?;
+        let session = self.sessions.alive(SessionId(id)).await.map_err(refuse)?;
+        let account = self.accounts.account(session.user_id).await.map_err(refuse)?;
+        Ok(Response::new(convert::checked_session(&session, account.roles)))
+    }
+
+    async fn spend_ws_token(&self, request: Request<pb::SpendWsTokenRequest>) -> Answer<pb::SpendWsTokenResponse> {
+        identity::service(&request, &[ServiceName::Gateway])?;
+        let spend = convert::ws_spend(request.get_ref())?;
+        let spent = self.sessions.spend_ws(spend.jti, spend.user_id, spend.session_id, spend.expires_at).await;
+        Ok(Response::new(pb::SpendWsTokenResponse { roles: spent.map_err(refuse)? }))
+    }
+
+    type WatchRevocationsStream = watch::Updates;
+
+    async fn watch_revocations(
+        &self,
+        request: Request<pb::WatchRevocationsRequest>,
+    ) -> Answer<Self::WatchRevocationsStream> {
+        identity::service(&request, &ServiceName::ALL)?;
+        let follower = self.sessions.feed.follow(request.get_ref().after).map_err(refuse)?;
+        Ok(Response::new(watch::updates(self.sessions.access.jwks(), follower)))
+    }
+}
+
+/// The caller and their session; who has none cannot end it or keep it.
+fn with_session<T>(request: &Request<T>) -> Result<(UserId, SessionId), Refusal> {
+    let caller = identity::user(request)?;
+    let session = caller.session_id.ok_or_else(Refusal::unauthorized)?;
+    Ok((UserId(caller.user_id), SessionId(session)))
+}
+
+fn refuse(error: Error) -> Status {
+    Refusal::from(error).into()
+}

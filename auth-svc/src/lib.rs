@@ -1,0 +1,247 @@
+//! auth-svc: who may log in, and until when. Accounts, passwords, sessions, tokens, revocations.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `grpc.rs` | the surface: `AuthService`, over the domain |
+//! | `account.rs` | usernames, addresses, registration, login, rename, password change |
+//! | `session.rs` | sessions from opening to end, and what a token of one is worth |
+//! | `password.rs` | Argon2id on a bounded pool |
+//! | `token.rs`, `refresh.rs` | access tokens; refresh tokens and their successors |
+//! | `revocation.rs` | the feed that tells everyone which sessions have ended |
+//! | `outbox.rs` | news for user-svc, until it arrives |
+//! | `store.rs` | what is kept, as a trait; `store/sqlite.rs` keeps it |
+//! | `upkeep.rs` | forgetting what has expired |
+//! | `config.rs`, `error.rs` | settings; refusals |
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mesh::{
+    client::Clients,
+    identity::{Identity, ServiceName, SessionCheck, TokenError},
+    keys::{self, KeyError},
+    ops::{Ops, Probe},
+    proto::auth::v1::auth_service_server::AuthServiceServer,
+    serve::{BindError, Listeners, bind, serve_named},
+    shutdown::Sequence,
+    time::Millis,
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use uuid::Uuid;
+
+pub mod account;
+pub mod config;
+pub mod error;
+pub mod grpc;
+pub mod outbox;
+pub mod password;
+pub mod refresh;
+pub mod revocation;
+pub mod session;
+pub mod store;
+pub mod token;
+mod upkeep;
+
+pub use config::Config;
+
+use account::Accounts;
+use error::Error;
+use grpc::{AuthApi, UserService};
+use outbox::Outbox;
+use password::Passwords;
+use refresh::RefreshTokens;
+use revocation::{Feed, Listener, Revocation};
+use session::{SessionId, Sessions};
+use store::{OpenError, Store, StoreError};
+use token::AccessTokens;
+
+/// Why auth-svc cannot start: one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A key cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store cannot be read.
+    #[error("the revocations cannot be read: {0}")]
+    Store(#[from] StoreError),
+    /// The pool of password threads cannot be started.
+    #[error("the password pool cannot be started: {0}")]
+    Passwords(Box<dyn std::error::Error + Send + Sync>),
+    /// The process' metrics cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] mesh::telemetry::TelemetryError),
+}
+
+/// Takes the ports of the configuration and serves on them.
+///
+/// # Errors
+/// One sentence that says what to do.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let listeners = Listeners {
+        grpc: bind("auth-svc", config.auth.grpc_addr(), "AUTH_SERVICE_GRPC_PORT").await?,
+        ops: bind("auth-svc operations", config.auth.http_addr(), "AUTH_SERVICE_HTTP_PORT").await?,
+    };
+    serve(config, listeners, shutdown).await
+}
+
+/// Serves until `shutdown`, then stops in order: no new calls, streams end, calls finish, workers finish, the store
+/// closes.
+///
+/// # Errors
+/// When it cannot start; one sentence that says what to do.
+pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let store = store::open(&config.auth.store_url, &config.mesh.data, config.auth.store_readers).await?;
+    let served = serve_with(&config, &store, listeners, shutdown).await;
+    if served.is_err() {
+        store.close().await;
+    }
+    served
+}
+
+async fn serve_with(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let identity = Identity::new(ServiceName::Auth, &config.mesh)?;
+    let service = Service::new(config, store, &identity, &shutdown)?;
+    // What is revoked must be known before the first token is looked at.
+    service.sessions.feed.load().await?;
+    let telemetry = mesh::telemetry::init(&config.mesh.telemetry, "auth-svc")?;
+
+    let mut workers = JoinSet::new();
+    let (feed, outbox) = (service.sessions.feed.clone(), service.outbox.clone());
+    workers.spawn(async move { feed.run().await });
+    workers.spawn({
+        let stop = shutdown.clone();
+        async move { outbox.run(stop).await }
+    });
+    workers.spawn(upkeep::run(store.clone(), config.auth.upkeep(), shutdown.clone()));
+
+    let limit = config.mesh.grpc.message_bytes_max;
+    let api = AuthServiceServer::new(service.api).max_decoding_message_size(limit);
+    let (router, health) = mesh::grpc::router(Routes::new(api), identity, &config.mesh.grpc);
+    let ops = Ops::new("auth-svc", env!("CARGO_PKG_VERSION"), shutdown.clone())
+        .probe(Arc::new(StoreProbe(store.clone())))
+        .metrics(Some(telemetry.metrics()));
+    // The operations port outlives the calls, so that a load balancer can see that the process is going.
+    let ops_shutdown = CancellationToken::new();
+    let ops = tokio::spawn({
+        let (limits, shutdown) = (config.mesh.serve.clone(), ops_shutdown.clone());
+        async move { serve_named("auth-svc-ops", listeners.ops, ops.router(), &limits, shutdown).await }
+    });
+    health.set_serving::<AuthServiceServer<AuthApi>>(true).await;
+    let calls = tokio::spawn({
+        let (limits, shutdown) = (config.mesh.serve.clone(), shutdown.clone());
+        async move { serve_named("auth-svc", listeners.grpc, router, &limits, shutdown).await }
+    });
+    shutdown.cancelled().await;
+
+    let limits = &config.mesh.shutdown;
+    let mut sequence = Sequence::new("auth-svc");
+    health.set_serving::<AuthServiceServer<AuthApi>>(false).await;
+    // Followers hear of the same token and end, so that the connections can.
+    sequence.step("calls", limits.calls(), calls).await;
+    sequence.step("flush", limits.flush(), async { while workers.join_next().await.is_some() {} }).await;
+    sequence.step("store", limits.stores(), store.close()).await;
+    ops_shutdown.cancel();
+    drop(ops.await);
+    // A step that ran out of time has been logged; the store is consistent either way.
+    let _whole = sequence.finish();
+    Ok(())
+}
+
+/// The parts of the service.
+struct Service {
+    api: AuthApi,
+    sessions: Arc<Sessions>,
+    outbox: Arc<Outbox>,
+}
+
+impl Service {
+    fn new(
+        config: &Config,
+        store: &Arc<dyn Store>,
+        identity: &Arc<Identity>,
+        stop: &CancellationToken,
+    ) -> Result<Self, ServeError> {
+        let (mesh, auth) = (&config.mesh, &config.auth);
+        let signing = keys::signing_key(&mesh.data, "auth-access")?;
+        let access = AccessTokens::new(&signing, &mesh.identity.issuer, &mesh.identity.audience, auth.access_ttl());
+        identity.set_keys(access.jwks());
+        identity.set_check(Arc::new(AskStore(store.clone())));
+        let listener = Arc::new(ThisProcess(identity.clone()));
+        let sessions = Arc::new(Sessions {
+            store: store.clone(),
+            access,
+            refresh: RefreshTokens::new(&keys::secret(&mesh.data, "auth-refresh")?),
+            feed: Feed::new(store.clone(), listener, auth.feed(), stop.clone()),
+            limits: auth.sessions(),
+        });
+        let limits = auth.outbox();
+        let profiles =
+            UserService { clients: Clients::connect(mesh), identity: identity.clone(), deadline: limits.patience };
+        let outbox = Arc::new(Outbox::new(store.clone(), Arc::new(profiles), limits));
+        let accounts = Accounts {
+            store: store.clone(),
+            passwords: Passwords::start(auth.passwords()).map_err(ServeError::Passwords)?,
+            sessions: sessions.clone(),
+            outbox: outbox.clone(),
+        };
+        Ok(Self { api: AuthApi { accounts, sessions: sessions.clone() }, sessions, outbox })
+    }
+}
+
+/// The gate in front of our own calls hears of revocations like everyone, only sooner.
+#[derive(Debug)]
+struct ThisProcess(Arc<Identity>);
+
+impl Listener for ThisProcess {
+    fn revoked(&self, revocation: &Revocation) {
+        self.0.revoke(revocation.session_id.0, revocation.number, revocation.expires_at);
+    }
+
+    fn current(&self, head: i64) {
+        self.0.heartbeat(head);
+    }
+}
+
+/// When the feed is behind, the gate asks the store itself.
+struct AskStore(Arc<dyn Store>);
+
+#[async_trait]
+impl SessionCheck for AskStore {
+    async fn check(&self, session: Uuid) -> Result<(), TokenError> {
+        match self.0.session(SessionId(session)).await {
+            Ok(Some(session)) if session.ended_at.is_none() && session.expires_at > Millis::now() => Ok(()),
+            Ok(_) => Err(TokenError::Revoked),
+            Err(error) => {
+                tracing::error!(error.message = %Error::Store(error), "a session cannot be looked up");
+                Err(TokenError::Unchecked)
+            }
+        }
+    }
+}
+
+/// The store, as `/ready` sees it. user-svc is no condition: the outbox waits for it.
+struct StoreProbe(Arc<dyn Store>);
+
+#[async_trait]
+impl Probe for StoreProbe {
+    fn name(&self) -> &str {
+        "store"
+    }
+
+    async fn check(&self) -> Result<(), String> {
+        self.0.check().await.map_err(|error| error.to_string())
+    }
+}

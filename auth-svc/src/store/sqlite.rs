@@ -1,0 +1,179 @@
+//! The store on SQLite: one writer connection, so that writes come one after the other, and a bounded pool of readers.
+//! WAL with `synchronous=FULL`: what is acknowledged is on disk. Opening is in `sqlite/open.rs`, rows in
+//! `sqlite/rows.rs`; the statements are by noun in `sqlite/`.
+//!
+//! Every write begins with `BEGIN IMMEDIATE`, so what it reads is what it changes, also when another process has the
+//! file open. That is why revocation numbers come from one row without further care.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use mesh::time::Millis;
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+use super::{
+    Created, Credentials, End, EndedSessions, NewAccount, NewSession, OpenError, Opened, Opening, PasswordChange,
+    PasswordChanged, Renamed, Rotated, Rotation, SessionCursor, Store, StoreError, Stored, WsSpend, WsSpent,
+};
+use crate::{
+    account::{Account, Email, Login, UserId, Username},
+    outbox::Delivery,
+    revocation::RevocationPage,
+    session::{Session, SessionId},
+};
+
+mod accounts;
+mod ends;
+mod open;
+mod outbox;
+mod rows;
+mod sessions;
+mod upkeep;
+
+/// A write in progress; dropped without a commit, nothing of it happened.
+type Write = Transaction<'static, Sqlite>;
+
+/// The store.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it when it is missing, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// One sentence that names the file, what is wrong with it and what to do.
+    pub async fn open(path: &Path, readers: u32) -> Result<Self, OpenError> {
+        let (writer, readers) = open::open(path, readers).await?;
+        Ok(Self { writer, readers })
+    }
+
+    async fn write(&self) -> Stored<Write> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+        // 5 and 6: locked by another process for longer than we wait.
+        let away = matches!(code.map(|code| code & 0xff), Some(5 | 6))
+            || matches!(error, E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Io(_));
+        if away { Self::Unavailable(error.into()) } else { Self::Broken(error.into()) }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn create_account(&self, account: &NewAccount, session: &NewSession) -> Stored<Created> {
+        accounts::create(self.write().await?, account, session).await
+    }
+
+    async fn account(&self, id: UserId) -> Stored<Option<Account>> {
+        Ok(accounts::by_id(&self.readers, id).await?.map(|credentials| credentials.account))
+    }
+
+    async fn credentials(&self, login: &Login) -> Stored<Option<Credentials>> {
+        accounts::by_login(&self.readers, login).await
+    }
+
+    async fn credentials_by_id(&self, id: UserId) -> Stored<Option<Credentials>> {
+        accounts::by_id(&self.readers, id).await
+    }
+
+    async fn taken(&self, username: &Username, email: &Email) -> Stored<bool> {
+        accounts::taken(&self.readers, &username.key(), email.key()).await
+    }
+
+    async fn rename(&self, id: UserId, username: &Username, now: Millis, due_at: Millis) -> Stored<Renamed> {
+        accounts::rename(self.write().await?, id, username, now, due_at).await
+    }
+
+    async fn open_session(&self, opening: &Opening) -> Stored<Opened> {
+        sessions::open(self.write().await?, opening).await
+    }
+
+    async fn change_password(&self, change: &PasswordChange) -> Stored<PasswordChanged> {
+        ends::change_password(self.write().await?, change).await
+    }
+
+    async fn session(&self, id: SessionId) -> Stored<Option<Session>> {
+        sessions::by_id(&self.readers, id).await
+    }
+
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: Millis,
+        after: Option<SessionCursor>,
+        limit: u32,
+    ) -> Stored<Vec<Session>> {
+        sessions::of_user(&self.readers, user, now, after, limit).await
+    }
+
+    async fn rotate(&self, rotation: &Rotation) -> Stored<Rotated> {
+        sessions::rotate(self.write().await?, rotation).await
+    }
+
+    async fn end_session(&self, user: UserId, session: SessionId, now: Millis, revoked_until: Millis) -> Stored<End> {
+        ends::one(self.write().await?, user, session, now, revoked_until).await
+    }
+
+    async fn end_other_sessions(
+        &self,
+        user: UserId,
+        keep: SessionId,
+        now: Millis,
+        revoked_until: Millis,
+    ) -> Stored<EndedSessions> {
+        ends::others(self.write().await?, user, keep, now, revoked_until).await
+    }
+
+    async fn revocations(&self, after: i64, now: Millis, limit: u32) -> Stored<RevocationPage> {
+        ends::revocations(&self.readers, after, now, limit).await
+    }
+
+    async fn spend_ws(&self, spend: &WsSpend) -> Stored<WsSpent> {
+        sessions::spend_ws(self.write().await?, spend).await
+    }
+
+    async fn claim_deliveries(&self, now: Millis, until: Millis, limit: u32) -> Stored<Vec<UserId>> {
+        // A look through a reader first: most of the time nothing is due, and the writer is left alone.
+        if !outbox::any_due(&self.readers, now).await? {
+            return Ok(Vec::new());
+        }
+        outbox::claim(self.write().await?, now, until, limit).await
+    }
+
+    async fn next_delivery(&self, user: UserId) -> Stored<Option<Delivery>> {
+        outbox::next(&self.readers, user).await
+    }
+
+    async fn delivered(&self, user: UserId, version: i64) -> Stored<()> {
+        outbox::delivered(&self.writer, user, version).await
+    }
+
+    async fn postpone_delivery(&self, user: UserId, version: i64, until: Millis) -> Stored<()> {
+        outbox::postpone(&self.writer, user, version, until).await
+    }
+
+    async fn prune(&self, now: Millis, limit: u32) -> Stored<u64> {
+        if !upkeep::any_expired(&self.readers, now).await? {
+            return Ok(0);
+        }
+        upkeep::prune(self.write().await?, now, limit).await
+    }
+
+    async fn check(&self) -> Stored<()> {
+        upkeep::check(&self.readers).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        // The last one to close writes the log back into the file.
+        self.writer.close().await;
+    }
+}

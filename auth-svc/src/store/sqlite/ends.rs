@@ -1,0 +1,140 @@
+//! Statements that end sessions, each with its revocation in the same transaction, and the revocations themselves.
+
+use mesh::time::Millis;
+use sqlx::{SqliteConnection, SqlitePool};
+
+use super::{Write, rows::SessionRow};
+use crate::{
+    account::UserId,
+    revocation::{Revocation, RevocationPage},
+    session::{Session, SessionId},
+    store::{End, EndedSessions, PasswordChange, PasswordChanged, Stored, revocation_of},
+};
+
+/// Ends one live session; the number of its revocation.
+pub(super) async fn end(
+    write: &mut SqliteConnection,
+    session: &Session,
+    now: Millis,
+    revoked_until: Millis,
+) -> Stored<i64> {
+    sqlx::query("UPDATE sessions SET ended_at = ? WHERE id = ?")
+        .bind(now.0)
+        .bind(session.id.0)
+        .execute(&mut *write)
+        .await?;
+    let number = sqlx::query_scalar("UPDATE revocation_head SET number = number + 1 RETURNING number")
+        .fetch_one(&mut *write)
+        .await?;
+    let revocation = revocation_of(session, number, revoked_until);
+    sqlx::query("INSERT INTO revocations (number, session_id, expires_at) VALUES (?, ?, ?)")
+        .bind(number)
+        .bind(revocation.session_id.0)
+        .bind(revocation.expires_at.0)
+        .execute(write)
+        .await?;
+    Ok(number)
+}
+
+pub(super) async fn end_all(
+    write: &mut SqliteConnection,
+    sessions: &[SessionRow],
+    now: Millis,
+    revoked_until: Millis,
+) -> Stored<EndedSessions> {
+    let mut ended = EndedSessions::default();
+    for row in sessions {
+        ended.head = Some(end(write, &row.session, now, revoked_until).await?);
+        ended.count += 1;
+    }
+    Ok(ended)
+}
+
+pub(super) async fn one(
+    mut write: Write,
+    user: UserId,
+    session: SessionId,
+    now: Millis,
+    revoked_until: Millis,
+) -> Stored<End> {
+    let row: Option<SessionRow> = sqlx::query_as("SELECT * FROM sessions WHERE id = ? AND user_id = ?")
+        .bind(session.0)
+        .bind(user.0)
+        .fetch_optional(&mut *write)
+        .await?;
+    let Some(SessionRow { session, .. }) = row else { return Ok(End::Missing) };
+    if session.ended_at.is_some() || session.expires_at <= now {
+        return Ok(End::Over);
+    }
+    let number = end(&mut write, &session, now, revoked_until).await?;
+    write.commit().await?;
+    Ok(End::Ended(number))
+}
+
+async fn end_but(
+    write: &mut SqliteConnection,
+    user: UserId,
+    keep: SessionId,
+    now: Millis,
+    revoked_until: Millis,
+) -> Stored<EndedSessions> {
+    let rows: Vec<SessionRow> =
+        sqlx::query_as("SELECT * FROM sessions WHERE user_id = ? AND id <> ? AND ended_at IS NULL AND expires_at > ?")
+            .bind(user.0)
+            .bind(keep.0)
+            .bind(now.0)
+            .fetch_all(&mut *write)
+            .await?;
+    end_all(write, &rows, now, revoked_until).await
+}
+
+pub(super) async fn others(
+    mut write: Write,
+    user: UserId,
+    keep: SessionId,
+    now: Millis,
+    revoked_until: Millis,
+) -> Stored<EndedSessions> {
+    let ended = end_but(&mut write, user, keep, now, revoked_until).await?;
+    write.commit().await?;
+    Ok(ended)
+}
+
+pub(super) async fn change_password(mut write: Write, change: &PasswordChange) -> Stored<PasswordChanged> {
+    let changed =
+        sqlx::query("UPDATE accounts SET password_hash = ?, updated_at = ? WHERE id = ? AND password_hash = ?")
+            .bind(&change.new_hash)
+            .bind(change.now.0)
+            .bind(change.user_id.0)
+            .bind(&change.verified_hash)
+            .execute(&mut *write)
+            .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(PasswordChanged::Stale);
+    }
+    let ended = end_but(&mut write, change.user_id, change.keep, change.now, change.revoked_until).await?;
+    write.commit().await?;
+    Ok(PasswordChanged::Changed(ended))
+}
+
+pub(super) async fn revocations(readers: &SqlitePool, after: i64, now: Millis, limit: u32) -> Stored<RevocationPage> {
+    // The head is read first: everything up to it is visible to the statement after it.
+    let head: i64 = sqlx::query_scalar("SELECT number FROM revocation_head").fetch_one(readers).await?;
+    if head <= after {
+        return Ok(RevocationPage { revocations: Vec::new(), head });
+    }
+    let revocations: Vec<Revocation> =
+        sqlx::query_as("SELECT * FROM revocations WHERE number > ? AND expires_at > ? ORDER BY number LIMIT ?")
+            .bind(after)
+            .bind(now.0)
+            .bind(limit)
+            .fetch_all(readers)
+            .await?;
+    let full = revocations.len() >= limit as usize;
+    let head = match revocations.last() {
+        Some(last) if full => last.number,
+        Some(last) => head.max(last.number),
+        None => head,
+    };
+    Ok(RevocationPage { revocations, head })
+}

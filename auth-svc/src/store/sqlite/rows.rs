@@ -1,0 +1,104 @@
+//! Rows to types and back: ids as bytes, times as Unix milliseconds. A row that cannot be what the tables promise is a
+//! broken store, never a panic.
+
+use mesh::time::Millis;
+use sqlx::{FromRow, Row as _, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use crate::{
+    account::{Account, Email, UserId, Username},
+    outbox::{Delivery, News},
+    refresh::RefreshHash,
+    revocation::Revocation,
+    session::{Session, SessionId},
+    store::{Credentials, StoreError},
+};
+
+/// A session with what its owner never sees.
+pub(super) struct SessionRow {
+    pub(super) session: Session,
+    pub(super) refresh_hash: RefreshHash,
+}
+
+fn bad(column: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.into() }
+}
+
+fn millis(row: &SqliteRow, column: &str) -> Result<Millis, sqlx::Error> {
+    row.try_get(column).map(Millis)
+}
+
+fn uuid(row: &SqliteRow, column: &str) -> Result<Uuid, sqlx::Error> {
+    row.try_get(column)
+}
+
+impl FromRow<'_, SqliteRow> for Credentials {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let (username, email): (&str, &str) = (row.try_get("username")?, row.try_get("email")?);
+        let account = Account {
+            id: UserId(uuid(row, "id")?),
+            username: Username::parse("username", username).map_err(|error| bad("username", error.message))?,
+            email: Email::parse("email", email).map_err(|error| bad("email", error.message))?,
+            roles: roles(row.try_get("roles")?)?,
+            created_at: millis(row, "created_at")?,
+            updated_at: millis(row, "updated_at")?,
+        };
+        Ok(Self { account, password_hash: row.try_get("password_hash")? })
+    }
+}
+
+/// Roles are kept as a JSON array.
+pub(super) fn roles(json: &str) -> Result<Vec<String>, sqlx::Error> {
+    serde_json::from_str(json).map_err(|error| bad("roles", error))
+}
+
+pub(super) fn roles_json(roles: &[String]) -> Result<String, StoreError> {
+    serde_json::to_string(roles).map_err(|error| StoreError::Broken(error.into()))
+}
+
+impl FromRow<'_, SqliteRow> for SessionRow {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let hash: &[u8] = row.try_get("refresh_hash")?;
+        let session = Session {
+            id: SessionId(uuid(row, "id")?),
+            user_id: UserId(uuid(row, "user_id")?),
+            device: row.try_get("device")?,
+            ip_address: row.try_get("ip_address")?,
+            created_at: millis(row, "created_at")?,
+            last_used_at: millis(row, "last_used_at")?,
+            expires_at: millis(row, "expires_at")?,
+            ends_at: millis(row, "ends_at")?,
+            access_expires_at: millis(row, "access_expires_at")?,
+            ended_at: row.try_get::<Option<i64>, _>("ended_at")?.map(Millis),
+        };
+        let refresh_hash = RefreshHash(hash.try_into().map_err(|error| bad("refresh_hash", error))?);
+        Ok(Self { session, refresh_hash })
+    }
+}
+
+impl FromRow<'_, SqliteRow> for Revocation {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            number: row.try_get("number")?,
+            session_id: SessionId(uuid(row, "session_id")?),
+            expires_at: millis(row, "expires_at")?,
+        })
+    }
+}
+
+impl FromRow<'_, SqliteRow> for Delivery {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let news = if row.try_get("created")? {
+            News::Created { first_name: row.try_get("first_name")?, last_name: row.try_get("last_name")? }
+        } else {
+            News::Renamed
+        };
+        Ok(Self {
+            user_id: UserId(uuid(row, "user_id")?),
+            version: row.try_get("username_version")?,
+            username: row.try_get("username")?,
+            news,
+            attempts: row.try_get("attempts")?,
+        })
+    }
+}

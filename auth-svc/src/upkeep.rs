@@ -1,0 +1,32 @@
+//! Forgetting what has expired (sessions, revocations, spent WebSocket tokens), a little at a time, for as long as the
+//! process runs. Nothing depends on it but the size of the store.
+
+use std::{sync::Arc, time::Duration};
+
+use mesh::time::Millis;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Store;
+
+/// Rows of each kind that one step forgets: a few milliseconds of the writer.
+const STEP: u32 = 500;
+
+/// Forgets until the process stops.
+pub(crate) async fn run(store: Arc<dyn Store>, interval: Duration, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = forget(store.as_ref(), &stop).await {
+            tracing::warn!(error.message = %error, "what has expired cannot be forgotten; trying again later");
+        }
+    }
+}
+
+async fn forget(store: &dyn Store, stop: &CancellationToken) -> Result<(), crate::store::StoreError> {
+    while !stop.is_cancelled() && store.prune(Millis::now(), STEP).await? > 0 {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
