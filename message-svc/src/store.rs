@@ -1,0 +1,230 @@
+//! Where rooms and their logs are kept. The documentation of [`Store`] is the contract that every backend keeps, and
+//! `store/contract.rs` is the suite that holds each of them to it. Backends are in `store/<backend>.rs`; nothing outside
+//! of them knows what they are made of.
+
+use std::{error::Error as StdError, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use mesh::time::Millis;
+
+use crate::{
+    config::{MessageSection, SqliteConfig},
+    entry::{Entry, Seq},
+    id::{RoomId, UserId},
+    member::{Member, Standing},
+    message::ClientMessageId,
+    room::{NewRoom, View, state::RoomState},
+};
+
+#[cfg(test)]
+pub(crate) mod contract;
+#[cfg(test)]
+pub(crate) mod faulty;
+mod payload;
+mod sqlite;
+
+/// What went wrong in a store.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store could not be asked. A write surely did not happen.
+    #[error("the store is unavailable")]
+    Unavailable(#[source] Arc<dyn StdError + Send + Sync>),
+    /// A write may have happened or not: its answer was lost. Reading tells.
+    #[error("the outcome of a write is unknown")]
+    Unknown(#[source] Arc<dyn StdError + Send + Sync>),
+    /// What is stored cannot be understood.
+    #[error("stored data cannot be understood: {0}")]
+    Damaged(String),
+}
+
+impl StoreError {
+    /// The store could not be asked.
+    pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unavailable(Arc::from(source.into()))
+    }
+
+    /// A write may have happened or not.
+    pub fn unknown(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unknown(Arc::from(source.into()))
+    }
+}
+
+/// A store that cannot be opened, in one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{sentence}")]
+pub struct OpenError {
+    /// The sentence.
+    pub sentence: String,
+    /// The cause, where there is one.
+    #[source]
+    pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What came of making a room.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Created {
+    /// It is made.
+    New,
+    /// The id is in use: that room, as the first founder sees it.
+    Exists(View),
+}
+
+/// Entries for one room, in order and without a hole: `entries[n].seq` is `entries[0].seq + n`. Never empty.
+pub type Batch = Arc<[Arc<Entry>]>;
+
+/// What came of writing a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it is durable.
+    Done,
+    /// Something else holds a seq or a (sender, client id) of it. Entries before that one may have been written, later
+    /// ones are not. Reading tells which it was.
+    Displaced,
+}
+
+/// The end of a room's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Which room.
+    pub room: RoomId,
+    /// Its last entry; 0 for none.
+    pub last_seq: Seq,
+}
+
+/// Where a page of [`Store::rooms_of`] goes on: the last room of the page before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinedBefore {
+    /// When the user joined it.
+    pub joined_at: Millis,
+    /// Which it was.
+    pub room: RoomId,
+}
+
+/// Where a page of [`Store::public_rooms`] goes on: the last room of the page before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedAfter {
+    /// Its name.
+    pub name: String,
+    /// Which it was.
+    pub room: RoomId,
+}
+
+/// Rooms, their members and their logs.
+///
+/// *Order.* A log is dense: entry n+1 is written only when entry n is there. *Once.* (room, seq) is unique, and
+/// (room, sender, client id) is unique for ever. *Projections.* Members, names and counts follow from the entries; what
+/// a method answers is never older than the entries that were durable when it was called, by whichever process.
+/// *Missing ids.* A room that is not there has no view, no state, no head, and empty pages. Rooms are never taken away;
+/// a closed one stays. *Errors.* Reads fail with [`StoreError::Unavailable`] or [`StoreError::Damaged`]; only writes
+/// with [`StoreError::Unknown`].
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Makes a room with its founders, as one write. Repeated with the same id it changes nothing and answers the room
+    /// that is there. A retry after [`StoreError::Unknown`] tells whether the first try did it: by the log id.
+    async fn create_room(&self, room: &NewRoom) -> Result<Created, StoreError>;
+
+    /// All that a room's task remembers, true as of one moment.
+    async fn load(&self, room: RoomId) -> Result<Option<RoomState>, StoreError>;
+
+    /// The room as the user may look at it, closed ones included, true as of one moment.
+    async fn view(&self, room: RoomId, user: Option<UserId>) -> Result<Option<View>, StoreError>;
+
+    /// Writes the batch for one room in order, and what follows from it. The room exists: its state was loaded. `Done`
+    /// is answered only when it is durable.
+    ///
+    /// An entry of this batch that is there already, by its id at its seq, is somebody else's for this purpose: it
+    /// displaces.
+    async fn append(&self, batch: Batch) -> Result<Outcome, StoreError>;
+
+    /// Entries with a seq above `after`, in order, at most `entries_max` and about `bytes_max` by
+    /// [`Entry::weight`]; at least one when there is one. Fewer than `entries_max` does not mean that it was the end.
+    async fn entries_after(
+        &self,
+        room: RoomId,
+        after: Seq,
+        entries_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, StoreError>;
+
+    /// The messages of the room with these senders and client ids, in any order; those that are not there are left out.
+    async fn sent(
+        &self,
+        room: RoomId,
+        keys: &[(UserId, ClientMessageId)],
+    ) -> Result<Vec<Arc<Entry>>, StoreError>;
+
+    /// The messages whose number is from `first` to `last`, in order; numbers that are not there are left out. The cost
+    /// does not depend on how many messages the room has.
+    async fn messages(&self, room: RoomId, first: i64, last: i64) -> Result<Vec<Arc<Entry>>, StoreError>;
+
+    /// How many messages have a seq of at most this; all of them for one from the future, 0 for a room that is not
+    /// there.
+    async fn messages_through(&self, room: RoomId, seq: Seq) -> Result<i64, StoreError>;
+
+    /// The ends of these rooms' logs in one query, in any order; rooms that are not there are left out.
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Head>, StoreError>;
+
+    /// The first members of each room, in the order asked, the longest-standing first, at most
+    /// [`crate::member::SHOWN_MAX`] a room.
+    async fn shown_members(&self, rooms: &[RoomId]) -> Result<Vec<Vec<UserId>>, StoreError>;
+
+    /// The open rooms that the user is a member of, the last joined first and by falling id where they were joined in
+    /// the same millisecond.
+    async fn rooms_of(
+        &self,
+        user: UserId,
+        after: Option<JoinedBefore>,
+        rooms_max: usize,
+    ) -> Result<Vec<View>, StoreError>;
+
+    /// The open public rooms whose name has `search` in it without regard to case (as [`fold`] has it), by folded name
+    /// and then by id, with the user's membership.
+    async fn public_rooms(
+        &self,
+        user: UserId,
+        search: &str,
+        after: Option<NamedAfter>,
+        rooms_max: usize,
+    ) -> Result<Vec<View>, StoreError>;
+
+    /// The members of the room with a standing after this, the longest-standing first.
+    async fn members(
+        &self,
+        room: RoomId,
+        after: Option<Standing>,
+        members_max: usize,
+    ) -> Result<Vec<Member>, StoreError>;
+
+    /// Whether the store answers, for the readiness probe.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// Finishes what was begun and lets go of everything. Calls after it fail.
+    async fn close(&self);
+}
+
+/// A name as it is compared: without regard to case, by Unicode's simple lower case. Accents and width count.
+#[must_use]
+pub fn fold(name: &str) -> String {
+    name.to_lowercase()
+}
+
+/// Opens the store that the settings name: the URL's scheme chooses the backend, and no URL means SQLite in the data
+/// folder.
+///
+/// # Errors
+/// One sentence that says what is wrong and what to do.
+pub async fn open(config: &MessageSection, data: &Path) -> Result<Arc<dyn Store>, OpenError> {
+    let url = config.store_url.as_str();
+    match url.split_once(':') {
+        None if url.is_empty() => sqlite_at(&data.join("messages.db"), &config.sqlite).await,
+        Some(("sqlite", path)) => sqlite_at(Path::new(path.trim_start_matches("//")), &config.sqlite).await,
+        _ => Err(OpenError {
+            sentence: "message.store_url names no store that this program knows; use sqlite:PATH".into(),
+            source: None,
+        }),
+    }
+}
+
+async fn sqlite_at(path: &Path, config: &SqliteConfig) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(Arc::new(sqlite::SqliteStore::open(path, config).await?))
+}
