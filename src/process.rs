@@ -60,6 +60,9 @@ where
             Ok(guard) => guard,
             Err(error) => return fail(name, &error),
         };
+        if let Err(error) = crate::serve::raise_open_files() {
+            tracing::warn!(%error, "the limit on open files stays as it is: fewer sockets than configured may fit");
+        }
         let shutdown = CancellationToken::new();
         let impatient = match Signals::new() {
             Ok(signals) => signals.watch(shutdown.clone()),
