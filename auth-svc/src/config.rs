@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::{outbox::OutboxLimits, password::PasswordLimits, revocation::FeedLimits, session::SessionLimits};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
+/// The contract's: a heartbeat a second.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Revocations remembered for live followers: some 300 kB, and minutes of the busiest service.
+const FEED_MEMORY_MAX: usize = 8192;
 
 /// All that auth-svc is told.
 #[derive(Clone, Debug, Default)]
@@ -180,7 +184,12 @@ impl AuthSection {
     }
 
     pub(crate) fn feed(&self) -> FeedLimits {
-        FeedLimits { poll: Duration::from_millis(self.revocation_poll_ms), followers_max: self.followers_max }
+        FeedLimits {
+            poll: Duration::from_millis(self.revocation_poll_ms),
+            heartbeat: HEARTBEAT,
+            memory_max: FEED_MEMORY_MAX,
+            followers_max: self.followers_max,
+        }
     }
 
     pub(crate) fn outbox(&self) -> OutboxLimits {

@@ -183,3 +183,6 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,7 +220,8 @@ fn hash(params: &Params, password: &[u8], memory: &mut Vec<Block>) -> Result<Str
 fn verify(password: &[u8], against: &str, memory: &mut Vec<Block>) -> Result<bool, HashError> {
     let parsed = PasswordHash::new(against).map_err(HashError::new)?;
     let algorithm = Algorithm::try_from(parsed.algorithm.as_str()).map_err(HashError::new)?;
-    let version = parsed.version.map_or(Ok(Version::V0x13), Version::try_from).map_err(HashError::new)?;
+    // The oldest version wrote no version.
+    let version = parsed.version.map_or(Ok(Version::V0x10), Version::try_from).map_err(HashError::new)?;
     let params = Params::try_from(&parsed).map_err(HashError::new)?;
     let (Some(salt), Some(expected)) = (&parsed.salt, &parsed.hash) else {
         return Err(HashError::new("it has no salt or no output"));
@@ -322,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn a_hash_of_another_implementation_verifies() {
         // From the reference implementation's README: echo -n "password" | argon2 somesalt -t 2 -m 16 -p 4 -l 24
-        let hash = "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b2dWRWJTmaaJObG";
+        let hash = "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG";
         let pool = Passwords::start(CHEAP).expect("pool");
         assert!(pool.verify(&password("password"), hash).await.expect("verify"));
         assert!(!pool.verify(&password("passwore"), hash).await.expect("verify"));
@@ -341,6 +342,7 @@ mod tests {
         let pool = Passwords::start(CHEAP).expect("pool");
         let hash = pool.hash(&password("correct horse")).await.expect("hash");
         assert!(!pool.is_outdated(&hash));
+        assert!(!pool.is_outdated(&pool.nobody), "an unknown name would cost something else");
         let dearer = Passwords::start(PasswordLimits { memory_kib: 128, ..CHEAP }).expect("pool");
         assert!(dearer.is_outdated(&hash));
         assert!(dearer.verify(&password("correct horse"), &hash).await.expect("verify"));

@@ -27,10 +27,6 @@ use crate::{
 
 /// Revocations read from the store at a time: some 40 kB.
 const PAGE: u32 = 1000;
-/// Revocations that the feed remembers for its live followers: some 300 kB, minutes of the busiest service.
-const MEMORY_MAX: usize = 8192;
-/// A follower hears at least so often that all is well.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a call that ended a session waits for the feed. The end is stored either way; the poll takes over.
 const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -76,6 +72,10 @@ pub enum Step {
 pub struct FeedLimits {
     /// How long after a read the next one comes, when nobody asks earlier.
     pub poll: Duration,
+    /// How often a follower hears that all is well.
+    pub heartbeat: Duration,
+    /// Revocations that are remembered for live followers.
+    pub memory_max: usize,
     /// How many may follow at a time.
     pub followers_max: u32,
 }
@@ -216,7 +216,7 @@ impl Feed {
         for revocation in &page.revocations {
             memory.entries.push_back(*revocation);
         }
-        while memory.entries.len() > MEMORY_MAX {
+        while memory.entries.len() > self.0.limits.memory_max {
             if let Some(oldest) = memory.entries.pop_front() {
                 memory.start = oldest.number;
             }
@@ -287,7 +287,7 @@ impl Follower {
         }
         // Numbers that had expired when they were read are in no memory; they are passed over here.
         self.at = self.at.max(progress.head);
-        let due = self.beat_at + HEARTBEAT_INTERVAL;
+        let due = self.beat_at + self.feed.0.limits.heartbeat;
         if progress.read_at.is_some_and(|read_at| read_at >= due) {
             self.beat();
             return Ok(());
@@ -305,3 +305,6 @@ impl Follower {
         self.ready.push_back(Step::Heartbeat(self.at));
     }
 }
+
+#[cfg(test)]
+mod tests;

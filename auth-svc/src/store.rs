@@ -15,6 +15,8 @@ use crate::{
     session::{Session, SessionId},
 };
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod sqlite;
 
 /// Why the store did not do what was asked. What is refused for a reason of the domain is an outcome, not an error.

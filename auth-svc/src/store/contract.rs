@@ -1,0 +1,173 @@
+//! The contract suite: what every backend of [`Store`] must do, case by case. A backend's tests say
+//! `store_contract!(open)`, where `open` gives an empty store and what must be kept alive beside it.
+
+use std::{sync::Arc, time::Duration};
+
+use mesh::time::Millis;
+use uuid::Uuid;
+
+use super::{Created, NewAccount, NewSession, Rotation, Store};
+use crate::{
+    account::{Email, UserId, Username},
+    refresh::RefreshHash,
+    session::SessionId,
+};
+
+pub(crate) mod accounts;
+pub(crate) mod ends;
+pub(crate) mod outbox;
+pub(crate) mod refresh;
+pub(crate) mod sessions;
+
+/// One test a case, for a backend. A case that is not listed is dead code, which the lints refuse.
+macro_rules! store_contract {
+    ($open:path) => {
+        $crate::store::contract::store_contract!(@ $open;
+            accounts: [
+                an_account_is_found_by_its_id_and_by_its_names
+                a_taken_name_and_a_taken_id_are_told_apart_and_change_nothing
+                of_racing_registrations_of_one_name_one_wins
+                a_rename_frees_the_old_name_and_queues_its_version
+                a_rename_to_the_same_letters_changes_nothing
+                a_rename_to_a_taken_name_is_refused
+                of_racing_renames_to_one_name_one_wins
+            ]
+            sessions: [
+                a_session_reads_back_as_it_was_opened
+                a_login_with_a_password_that_has_changed_opens_nothing
+                a_rehash_replaces_the_hash_with_the_login
+                over_the_limit_the_session_unused_for_longest_ends
+                live_sessions_are_listed_in_pages_last_used_first
+                a_ws_token_is_spent_once
+                a_ws_token_of_an_ended_expired_or_foreign_session_is_not_spent
+                of_racing_spends_of_one_ws_token_one_wins
+            ]
+            refresh: [
+                a_refresh_replaces_the_token_and_lengthens_the_session
+                a_repeated_refresh_gets_the_same_answer_until_the_successor_is_used
+                a_spent_token_ends_the_session
+                racing_refreshes_with_one_token_all_succeed
+                garbage_ends_nothing
+                a_session_is_never_lengthened_past_its_end
+                an_expired_ended_or_forgotten_session_is_not_refreshed
+                the_time_of_use_moves_once_a_minute
+                random_refreshes_follow_the_model
+            ]
+            ends: [
+                a_session_ends_once_with_one_revocation
+                a_session_of_somebody_else_is_missing
+                a_revocation_outlives_the_last_access_token
+                all_other_sessions_end_and_the_callers_stays
+                a_new_password_ends_all_other_sessions
+                a_password_that_changed_meanwhile_is_not_changed_again
+                revocations_are_dense_and_come_in_pages
+                expired_revocations_are_left_out_and_counted
+                what_has_expired_is_forgotten_and_the_numbers_go_on
+            ]
+            outbox: [
+                a_new_account_queues_its_profile
+                deliveries_of_an_account_come_in_order
+                a_claimed_delivery_is_left_alone_for_its_lease
+                a_postponed_delivery_counts_its_attempts
+                only_the_first_delivery_of_an_account_is_claimed
+            ]
+        );
+    };
+    (@ $open:path; $($module:ident: [$($case:ident)*])*) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (store, kept) = $open().await;
+                $crate::store::contract::$module::$case(store).await;
+                drop(kept);
+            }
+        )*)*
+    };
+}
+pub(crate) use store_contract;
+
+/// A time that all cases count from.
+pub(crate) const NOW: Millis = Millis(1_800_000_000_000);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+pub(crate) fn username(name: &str) -> Username {
+    Username::parse("username", name).expect("a username")
+}
+
+pub(crate) fn email(address: &str) -> Email {
+    Email::parse("email", address).expect("an address")
+}
+
+pub(crate) fn account(name: &str) -> NewAccount {
+    NewAccount {
+        id: UserId(Uuid::now_v7()),
+        username: username(name),
+        email: email(&format!("{name}@example.org")),
+        password_hash: "hash-1".to_owned(),
+        roles: vec!["user".to_owned(), "admin".to_owned()],
+        first_name: "Ada".to_owned(),
+        last_name: "Lovelace".to_owned(),
+        created_at: NOW,
+        delivery_due_at: NOW.plus(MINUTE),
+    }
+}
+
+/// The hash of the token of this generation.
+pub(crate) fn token(generation: u8) -> RefreshHash {
+    RefreshHash([generation; 32])
+}
+
+pub(crate) fn session(user: UserId) -> NewSession {
+    NewSession {
+        id: SessionId(Uuid::now_v7()),
+        user_id: user,
+        device: "a phone".to_owned(),
+        ip_address: "2001:db8::1".to_owned(),
+        refresh_hash: token(0),
+        created_at: NOW,
+        expires_at: NOW.plus(24 * HOUR),
+        ends_at: NOW.plus(48 * HOUR),
+        access_expires_at: NOW.plus(15 * MINUTE),
+    }
+}
+
+/// A stored account with one session.
+pub(crate) async fn member(store: &Arc<dyn Store>, name: &str) -> (NewAccount, NewSession) {
+    let account = account(name);
+    let session = session(account.id);
+    assert_eq!(store.create_account(&account, &session).await.expect("stored"), Created::Made);
+    (account, session)
+}
+
+/// Another session of a stored account.
+pub(crate) async fn login(store: &Arc<dyn Store>, account: &NewAccount, at: Millis) -> NewSession {
+    let session = NewSession { created_at: at, ..session(account.id) };
+    let opened = store.open_session(&opening(account, &session)).await.expect("stored");
+    assert!(matches!(opened, super::Opened::Open { .. }), "{opened:?}");
+    session
+}
+
+pub(crate) fn opening(account: &NewAccount, session: &NewSession) -> super::Opening {
+    super::Opening {
+        session: session.clone(),
+        verified_hash: account.password_hash.clone(),
+        rehash: None,
+        sessions_max: 50,
+        revoked_until: NOW.plus(HOUR),
+    }
+}
+
+/// A genuine token of this generation, presented a while after the session was opened.
+pub(crate) fn rotation(session: &NewSession, generation: u8, at: Millis) -> Rotation {
+    Rotation {
+        session_id: session.id,
+        presented: token(generation),
+        successor: token(generation + 1),
+        genuine: true,
+        now: at,
+        expires_at: at.plus(24 * HOUR),
+        access_expires_at: at.plus(15 * MINUTE),
+        revoked_until: at.plus(HOUR),
+    }
+}

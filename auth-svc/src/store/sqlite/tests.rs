@@ -1,0 +1,126 @@
+//! SQLite alone: the contract, and what a person meets who opens a file that is not good.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+
+use tempfile::TempDir;
+
+use super::SqliteStore;
+use crate::store::{
+    Store,
+    contract::{NOW, store_contract},
+};
+
+async fn open() -> (Arc<dyn Store>, TempDir) {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = SqliteStore::open(&folder.path().join("auth.db"), 2).await.expect("opened");
+    (Arc::new(store), folder)
+}
+
+store_contract!(open);
+
+async fn refused(path: &Path) -> String {
+    let error = SqliteStore::open(path, 1).await.expect_err("refused").to_string();
+    assert!(error.contains(&path.display().to_string()), "{error}");
+    assert!(!error.contains('\n'), "one sentence: {error}");
+    error
+}
+
+#[tokio::test]
+async fn an_acknowledged_write_is_synced_and_the_file_is_closed_to_others() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("made/too/auth.db");
+    let store = SqliteStore::open(&path, 1).await.expect("opened");
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.writer).await.expect("pragma");
+    // 2 is FULL.
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.writer).await.expect("pragma");
+    assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+    for name in ["auth.db", "auth.db-wal"] {
+        let mode = fs::metadata(path.with_file_name(name)).expect("file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let write = sqlx::query("DELETE FROM outbox").execute(&store.readers).await;
+    assert!(write.is_err(), "a reader wrote");
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let (store, folder) = open().await;
+    let (account, session) = crate::store::contract::member(&store, "ada").await;
+    store.end_session(account.id, session.id, NOW, NOW).await.expect("ended");
+    store.close().await;
+    assert!(store.check().await.is_err(), "a closed store answers");
+    let store = SqliteStore::open(&folder.path().join("auth.db"), 1).await.expect("opened");
+    store.check().await.expect("answers");
+    assert!(store.account(account.id).await.expect("read").is_some());
+    assert!(store.session(session.id).await.expect("read").expect("there").ended_at.is_some());
+    assert_eq!(store.revocations(0, NOW, 10).await.expect("read").head, 1);
+    assert!(store.next_delivery(account.id).await.expect("read").is_some());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_gets_one_sentence_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("auth.db");
+    let text = "this is a letter, not a database. ".repeat(200);
+    fs::write(&path, &text).expect("write");
+    assert!(refused(&path).await.contains("damaged"));
+    assert_eq!(fs::read_to_string(&path).expect("read"), text);
+}
+
+#[tokio::test]
+async fn a_damaged_database_gets_one_sentence() {
+    let (store, folder) = open().await;
+    for index in 0..50 {
+        crate::store::contract::member(&store, &format!("member-{index}")).await;
+    }
+    store.close().await;
+    let path = folder.path().join("auth.db");
+    let mut bytes = fs::read(&path).expect("read");
+    let middle = bytes.len() / 4;
+    let end = bytes.len() - middle;
+    bytes[middle..end].fill(0xa5);
+    fs::write(&path, bytes).expect("write");
+    assert!(refused(&path).await.contains("damaged"));
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let (store, folder) = open().await;
+    store.close().await;
+    let path = folder.path().join("auth.db");
+    let newer = SqliteStore::open(&path, 1).await.expect("opened");
+    sqlx::query(
+        "INSERT INTO _auth_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', TRUE, x'00', 0)",
+    )
+    .execute(&newer.writer)
+    .await
+    .expect("written");
+    newer.close().await;
+    assert!(refused(&path).await.contains("newer version"));
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_gets_one_sentence() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("write");
+    assert!(refused(&file.join("auth.db")).await.contains("AUTH_STORE_URL"));
+}
+
+#[tokio::test]
+async fn the_url_says_which_file_and_nothing_else_is_taken() {
+    let data = tempfile::tempdir().expect("folder");
+    let elsewhere = data.path().join("elsewhere.db");
+    for (url, path) in [
+        (String::new(), data.path().join("auth.db")),
+        (format!("sqlite:{}", elsewhere.display()), elsewhere.clone()),
+        (format!("sqlite://{}", elsewhere.display()), elsewhere),
+    ] {
+        crate::store::open(&url, data.path(), 1).await.expect("opened").close().await;
+        assert!(path.exists(), "{url}");
+    }
+    for url in ["postgres://x", "sqlite:", "sqlite::memory:", "sqlite://x?mode=ro", "auth.db"] {
+        assert!(crate::store::open(url, data.path(), 1).await.is_err(), "{url}");
+    }
+}
