@@ -1,0 +1,150 @@
+//! user-svc: what others see of a person (names, bio, avatar), the person's own preferences, and a copy of the username,
+//! which auth-svc owns.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the section `user`: ports, store, limits |
+//! | `grpc` | the surface: who may call, requests to types, answers |
+//! | [`profile`] | the domain: profiles, changes, the rules of their fields |
+//! | [`error`] | what may be refused, and its code |
+//! | [`store`] | what is kept: the trait, and SQLite behind it |
+//!
+//! [`serve`] runs all of it on two ports until it is told to stop.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mesh::{
+    client::{AskAuth, Clients},
+    identity::{self, Identity, ServiceName},
+    keys::KeyError,
+    ops::{Ops, Probe},
+    proto::user::v1::user_service_server::UserServiceServer,
+    serve::{BindError, Listeners, bind, serve_named},
+    shutdown::Sequence,
+    telemetry::{self, TelemetryError},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::service::Routes;
+
+pub mod config;
+pub mod error;
+mod grpc;
+pub mod profile;
+pub mod store;
+
+pub use config::{Config, UserSection};
+
+use grpc::Users;
+use profile::Profiles;
+use store::{OpenError, Store};
+
+const NAME: &str = "user-svc";
+
+/// Why user-svc cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// This service's own key cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The metrics cannot be recorded.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+}
+
+/// Takes the ports of the configuration and serves on them.
+///
+/// # Errors
+/// One sentence that says what to do.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let listeners = Listeners {
+        grpc: bind("user-svc", config.user.grpc_addr(), "USER_SERVICE_GRPC_PORT").await?,
+        ops: bind("user-svc operations", config.user.http_addr(), "USER_SERVICE_HTTP_PORT").await?,
+    };
+    serve(config, listeners, shutdown).await
+}
+
+/// Serves until `shutdown`, then stops in order: no new calls, calls finish, the operations port, the store closes.
+///
+/// # Errors
+/// When it cannot start; one sentence that says what to do.
+pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let store = store::open(&config.user.store_url, &config.mesh.data, config.user.store_readers).await?;
+    let served = serve_with(&config, &store, listeners, shutdown).await;
+    if served.is_err() {
+        store.close().await;
+    }
+    served
+}
+
+async fn serve_with(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let Config { mesh, user } = config;
+    let identity = Identity::new(ServiceName::User, mesh)?;
+    let clients = Clients::connect(mesh);
+    AskAuth::install(&identity, &clients, mesh);
+    let telemetry = telemetry::init(&mesh.telemetry, NAME)?;
+
+    let users = Users::new(Profiles::new(Arc::clone(store)), user.limits.clone());
+    let api = UserServiceServer::new(users).max_decoding_message_size(mesh.grpc.message_bytes_max);
+    let (router, health) = mesh::grpc::router(Routes::new(api), Arc::clone(&identity), &mesh.grpc);
+    let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
+        .probe(Arc::new(StoreProbe(Arc::clone(store))))
+        .metrics(Some(telemetry.metrics()));
+
+    // The operations port and the news of revocations outlive the calls: a load balancer sees that the process is going,
+    // and a session that ends meanwhile is felt.
+    let drained = CancellationToken::new();
+    let following = spawn(identity::follow(identity, clients, drained.clone()));
+    let operations = spawn({
+        let (limits, shutdown) = (mesh.serve.clone(), drained.clone());
+        async move { serve_named("user-svc-ops", listeners.ops, ops.router(), &limits, shutdown).await }
+    });
+    health.set_serving::<UserServiceServer<Users>>(true).await;
+    let calls = spawn({
+        let (limits, shutdown) = (mesh.serve.clone(), shutdown.clone());
+        async move { serve_named(NAME, listeners.grpc, router, &limits, shutdown).await }
+    });
+    shutdown.cancelled().await;
+
+    let limits = &mesh.shutdown;
+    let mut sequence = Sequence::new(NAME);
+    health.set_serving::<UserServiceServer<Users>>(false).await;
+    sequence.step("calls", limits.calls(), calls).await;
+    drained.cancel();
+    sequence.step("operations", limits.flush(), async { (following.await, operations.await) }).await;
+    sequence.step("store", limits.stores(), store.close()).await;
+    // A step that ran out of time has been logged; the store is consistent either way.
+    let _whole = sequence.finish();
+    Ok(())
+}
+
+/// A task that ends with whoever waits for it: when `serve` is dropped, nothing of it goes on.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+/// The store in `/ready`.
+struct StoreProbe(Arc<dyn Store>);
+
+#[async_trait]
+impl Probe for StoreProbe {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    async fn check(&self) -> Result<(), String> {
+        // The cause may name files; it is logged by whoever meets it in a call.
+        self.0.check().await.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,149 @@
+//! The store on SQLite: one writer connection, so that writes come one after the other, and a bounded pool of readers.
+//! WAL with `synchronous=FULL`: what is acknowledged is on disk. Opening is in `sqlite/open.rs`, rows in
+//! `sqlite/rows.rs`.
+//!
+//! A write is one statement, so it is atomic without a transaction around it, also when another process has the file
+//! open.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use mesh::time::Millis;
+use sqlx::SqlitePool;
+
+use super::{OpenError, Store, StoreError, Stored};
+use crate::profile::{Change, NewProfile, OwnProfile, Profile, Rename, UserId};
+
+mod open;
+mod rows;
+
+/// The store.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it when it is missing, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// One sentence that names the file, what is wrong with it and what to do.
+    pub async fn open(path: &Path, readers: u32) -> Result<Self, OpenError> {
+        let (writer, readers) = open::open(path, readers).await?;
+        Ok(Self { writer, readers })
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error::{Io, PoolClosed, PoolTimedOut, WorkerCrashed};
+        // 5 and 6: locked by another process for longer than we wait.
+        let locked = matches!(open::code(&error), Some(5 | 6));
+        let away = locked || matches!(error, PoolTimedOut | PoolClosed | WorkerCrashed | Io(_));
+        if away { Self::Unavailable(error.into()) } else { Self::Broken(error.into()) }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn create(&self, new: &NewProfile, now: Millis) -> Stored<Profile> {
+        let made: Option<Profile> = sqlx::query_as(
+            "INSERT INTO people (id, username, username_version, first_name, last_name, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+             ON CONFLICT (id) DO UPDATE
+             SET first_name = coalesce(people.first_name, excluded.first_name),
+                 last_name = coalesce(people.last_name, excluded.last_name),
+                 updated_at = max(people.updated_at, excluded.updated_at)
+             WHERE people.first_name IS NULL OR people.last_name IS NULL
+             RETURNING *",
+        )
+        .bind(new.id.0)
+        .bind(&new.username)
+        .bind(new.username_version)
+        .bind(&new.first_name)
+        .bind(&new.last_name)
+        .bind(now.0)
+        .fetch_optional(&self.writer)
+        .await?;
+        if let Some(profile) = made {
+            return Ok(profile);
+        }
+        // It was there and whole. Profiles are never taken away, so it still is.
+        Ok(sqlx::query_as("SELECT * FROM people WHERE id = ?").bind(new.id.0).fetch_one(&self.readers).await?)
+    }
+
+    async fn rename(&self, rename: &Rename, now: Millis) -> Stored<()> {
+        sqlx::query(
+            "INSERT INTO people (id, username, username_version, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?4)
+             ON CONFLICT (id) DO UPDATE
+             SET username = excluded.username,
+                 username_version = excluded.username_version,
+                 updated_at = max(people.updated_at, excluded.updated_at)
+             WHERE people.username_version < excluded.username_version",
+        )
+        .bind(rename.id.0)
+        .bind(&rename.username)
+        .bind(rename.username_version)
+        .bind(now.0)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    async fn profiles(&self, ids: &[UserId]) -> Stored<Vec<Profile>> {
+        // One statement for any number of ids: they go in as a JSON array of hexadecimal text.
+        let ids: Vec<_> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+        let ids = serde_json::Value::from(ids).to_string();
+        Ok(sqlx::query_as(
+            "SELECT id, username, first_name, last_name, bio, avatar_url, created_at, updated_at
+             FROM people WHERE id IN (SELECT unhex(value) FROM json_each(?))",
+        )
+        .bind(ids)
+        .fetch_all(&self.readers)
+        .await?)
+    }
+
+    async fn own(&self, id: UserId) -> Stored<Option<OwnProfile>> {
+        Ok(sqlx::query_as("SELECT * FROM people WHERE id = ?").bind(id.0).fetch_optional(&self.readers).await?)
+    }
+
+    async fn update(&self, id: UserId, change: &Change, now: Millis) -> Stored<Option<OwnProfile>> {
+        // What is NULL keeps the column as it is at the moment of the write; no field has NULL for a value to set.
+        Ok(sqlx::query_as(
+            "UPDATE people
+             SET first_name = coalesce(?2, first_name),
+                 last_name = coalesce(?3, last_name),
+                 bio = coalesce(?4, bio),
+                 avatar_url = coalesce(?5, avatar_url),
+                 preferences = coalesce(?6, preferences),
+                 updated_at = max(updated_at, ?7)
+             WHERE id = ?1
+             RETURNING *",
+        )
+        .bind(id.0)
+        .bind(&change.first_name)
+        .bind(&change.last_name)
+        .bind(&change.bio)
+        .bind(&change.avatar_url)
+        .bind(change.preferences.as_ref().map(rows::preferences_json).transpose()?)
+        .bind(now.0)
+        .fetch_optional(&self.writer)
+        .await?)
+    }
+
+    async fn check(&self) -> Stored<()> {
+        sqlx::query("SELECT 1 FROM people LIMIT 1").fetch_optional(&self.readers).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        // The last one to close writes the log back into the file.
+        self.writer.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
