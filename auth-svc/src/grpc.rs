@@ -98,7 +98,12 @@ impl pb::auth_service_server::AuthService for AuthApi {
     async fn update_account(&self, request: Request<pb::UpdateAccountRequest>) -> Answer<pb::UpdateAccountResponse> {
         let user = UserId(identity::user(&request)?.user_id);
         let username = convert::new_username(user, request.get_ref())?;
-        let account = self.accounts.rename(user, &username).await.map_err(refuse)?;
+        let account = if request.get_ref().validate_only {
+            self.accounts.account(user).await
+        } else {
+            self.accounts.rename(user, &username).await
+        };
+        let account = account.map_err(refuse)?;
         Ok(Response::new(pb::UpdateAccountResponse { account: Some(convert::account(account)) }))
     }
 

@@ -70,12 +70,17 @@ impl UserService for Users {
 
     async fn update_user(&self, request: Request<UpdateUserRequest>) -> Answer<UpdateUserResponse> {
         let me = UserId(identity::user(&request)?.user_id);
+        let validate_only = request.get_ref().validate_only;
         let update = request::update(request.into_inner(), &self.limits)?;
         if update.id.is_some_and(|id| id != me) {
             return Err(Error::NotYours.into());
         }
-        let changed = self.profiles.update(me, &update.change).await?;
-        Ok(Response::new(UpdateUserResponse { user: Some(own(changed)) }))
+        let profile = if validate_only {
+            self.profiles.own(me).await?
+        } else {
+            self.profiles.update(me, &update.change).await?
+        };
+        Ok(Response::new(UpdateUserResponse { user: Some(own(profile)) }))
     }
 }
 

@@ -124,7 +124,7 @@ async fn listeners() -> Listeners {
 }
 
 fn change(user: User, paths: &[&str]) -> UpdateUserRequest {
-    let mut request = UpdateUserRequest { user: Some(user), update_mask: None };
+    let mut request = UpdateUserRequest { user: Some(user), ..Default::default() };
     request.update_mask.get_or_insert_default().paths = paths.iter().map(ToString::to_string).collect();
     request
 }
@@ -369,4 +369,22 @@ async fn a_damaged_store_keeps_it_from_starting_with_a_sentence() {
     let error = user_svc::serve(config, listeners().await, CancellationToken::new()).await.expect_err("refused");
     let sentence = error.to_string();
     assert!(sentence.contains("users.db") && sentence.contains("damaged"), "{sentence}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_only_checked_changes_nothing() {
+    let mesh = Fixture::start().await;
+    let ada = mesh.person("ada").await;
+    let before = mesh.get(ada, ada).await;
+    let checked = |user: User, paths: &[&str]| {
+        let request = UpdateUserRequest { validate_only: true, ..change(user, paths) };
+        let (mut client, request) = (mesh.client.clone(), mesh.user(ada, request));
+        async move { client.update_user(request).await }
+    };
+    let good = checked(User { bio: "Notes".into(), ..User::default() }, &["bio"]).await.expect("good");
+    assert_eq!(good.into_inner().user.as_ref(), Some(&before));
+    let bad = checked(User { bio: "x".repeat(1_001), ..User::default() }, &["bio"]).await;
+    assert_eq!(fields(&refusal(bad)), ["user.bio"]);
+    assert_eq!(mesh.get(ada, ada).await, before);
+    mesh.stop().await;
 }

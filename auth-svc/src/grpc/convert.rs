@@ -223,7 +223,7 @@ mod tests {
         let user = UserId(Uuid::now_v7());
         let request = |paths: &[&str], id: &str| {
             let account = pb::Account { id: id.to_owned(), username: "ada".to_owned(), ..Default::default() };
-            let mut request = pb::UpdateAccountRequest { account: Some(account), update_mask: None };
+            let mut request = pb::UpdateAccountRequest { account: Some(account), ..Default::default() };
             request.update_mask.get_or_insert_default().paths = paths.iter().map(ToString::to_string).collect();
             request
         };

@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn of(user: User, paths: &[&str]) -> UpdateUserRequest {
-        let mut request = UpdateUserRequest { user: Some(user), update_mask: None };
+        let mut request = UpdateUserRequest { user: Some(user), ..Default::default() };
         request.update_mask.get_or_insert_default().paths = paths.iter().map(ToString::to_string).collect();
         request
     }
