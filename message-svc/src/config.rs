@@ -153,7 +153,8 @@ impl Default for RoomsConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WatchConfig {
-    /// Batches that a watcher may lag behind before it reads from the store. Default 64: hints are references.
+    /// Batches that a watcher may lag behind before it reads from the store. Default 16: each followed room has space
+    /// for them, 50 bytes a batch.
     pub hints_max: usize,
     /// Milliseconds between two looks at the watched rooms' ends in the store, which find what another process wrote.
     /// Default 1,000.
@@ -172,7 +173,7 @@ pub struct WatchConfig {
 
 impl Default for WatchConfig {
     fn default() -> Self {
-        Self { hints_max: 64, poll_ms: 1_000, rooms_max: 50_000, queue_max: 256, stall_secs: 30, patience_secs: 30 }
+        Self { hints_max: 16, poll_ms: 1_000, rooms_max: 50_000, queue_max: 256, stall_secs: 30, patience_secs: 30 }
     }
 }
 

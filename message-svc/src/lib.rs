@@ -1,17 +1,213 @@
-//! message-svc
+//! message-svc: rooms, members and messages. A room is an append-only log with a dense `seq`; what was answered is on
+//! disk, a send happens once, and whoever follows a room by cursor misses nothing.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `grpc` | the surface: who calls, requests to types, answers, the two streams |
+//! | [`rooms`], `room_task` | the active rooms; the task that alone writes a room's log, and its judge |
+//! | [`order`] | what callers want of a room's task, and what they are told |
+//! | [`room`], [`member`], [`entry`], [`message`] | the domain's nouns |
+//! | [`watch`], [`hub`], [`typing`] | following a room; hints to those who do; who types |
+//! | [`history`], [`cursor`], [`page`] | reading back; positions in a log; positions in a list |
+//! | [`names`] | usernames, from user-svc |
+//! | [`store`] | what is kept: the trait, and SQLite behind it |
+//! | [`config`], [`error`], [`id`] | settings; refusals; ids |
+//!
+//! [`serve`] runs all of it on two ports until it is told to stop.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use mesh::{
+    client::{AskAuth, Clients},
+    config::MeshConfig,
+    identity::{self, Identity, ServiceName},
+    keys::KeyError,
+    ops::{Ops, Probe},
+    proto::message::v1::message_service_server::MessageServiceServer,
+    serve::{BindError, Listeners, bind, serve_named},
+    shutdown::Sequence,
+    telemetry::{self, TelemetryError},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::service::Routes;
+
 pub mod config;
 pub mod cursor;
 pub mod entry;
 pub mod error;
+mod grpc;
+pub mod history;
 pub mod hub;
 pub mod id;
 pub mod member;
 pub mod message;
 pub mod names;
 pub mod order;
+pub mod page;
 pub mod room;
 mod room_task;
 pub mod rooms;
 pub mod store;
 pub mod typing;
 pub mod watch;
+
+pub use config::{Config, MessageSection};
+
+use grpc::{Following, Messages, UserDirectory};
+use hub::Hub;
+use names::Names;
+use rooms::Rooms;
+use store::{OpenError, Store, StoreError};
+use typing::Typists;
+use watch::Pace;
+
+const NAME: &str = "message-svc";
+
+/// Why message-svc cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store does not answer.
+    #[error("the message store cannot be used")]
+    Store(#[from] StoreError),
+    /// This service's own key cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The metrics cannot be recorded.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+}
+
+/// Takes the ports of the configuration and serves on them.
+///
+/// # Errors
+/// One sentence that says what to do.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let MessageSection { listen, grpc_port, http_port, .. } = config.message;
+    let grpc = bind(NAME, SocketAddr::new(listen, grpc_port), "MESSAGE_SERVICE_GRPC_PORT").await?;
+    let http = SocketAddr::new(listen, http_port);
+    let ops = bind("message-svc operations", http, "MESSAGE_SERVICE_HTTP_PORT").await?;
+    serve(config, Listeners { grpc, ops }, shutdown).await
+}
+
+/// Serves on the two ports until `shutdown`, then stops in order: no new calls, streams end, calls in progress finish,
+/// what waits in the rooms is written, the operations port, the store.
+///
+/// # Errors
+/// When it cannot start. Once it serves, it does so until it is told to stop.
+pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let Config { mesh, message } = config;
+    let telemetry = telemetry::init(&mesh.telemetry, NAME)?;
+    let store = store::open(&message, &mesh.data).await?;
+    room::create::ensure_general(&*store).await?;
+    let identity = Identity::new(ServiceName::Message, &mesh)?;
+    let clients = Clients::connect(&mesh);
+    AskAuth::install(&identity, &clients, &mesh);
+
+    // The last things to stop: readiness says "draining", and revocations count, until the last call has ended.
+    let drained = CancellationToken::new();
+    let hub = Hub::new(message.watch.hints_max);
+    let rooms = Rooms::new(Arc::clone(&store), Arc::clone(&hub), &message.rooms, &message.limits);
+    let poll = Duration::from_millis(message.watch.poll_ms);
+    let polling = spawn(Arc::clone(&hub).poll(Arc::clone(&store), poll, drained.clone()));
+    let messages = Messages {
+        store: Arc::clone(&store),
+        rooms: Arc::clone(&rooms),
+        names: names(&clients, &identity, &mesh, &message),
+        typists: typists(&hub, &message, &drained),
+        following: following(&store, &hub, &identity, &message, &shutdown),
+        limits: message.limits,
+    };
+    let service = MessageServiceServer::new(messages)
+        .max_decoding_message_size(mesh.grpc.message_bytes_max)
+        .max_encoding_message_size(mesh.grpc.message_bytes_max);
+    let (router, health) = mesh::grpc::router(Routes::new(service), Arc::clone(&identity), &mesh.grpc);
+    health.set_serving::<MessageServiceServer<Messages>>(true).await;
+    let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
+        .probe(Arc::new(StoreProbe(Arc::clone(&store))))
+        .metrics(Some(telemetry.metrics()));
+
+    let limits = mesh.serve.clone();
+    let calls = {
+        let (limits, shutdown) = (limits.clone(), shutdown.clone());
+        spawn(async move { serve_named(NAME, listeners.grpc, router, &limits, shutdown).await })
+    };
+    let operations = {
+        let drained = drained.clone();
+        spawn(async move { serve_named("message-svc-ops", listeners.ops, ops.router(), &limits, drained).await })
+    };
+    let follow = spawn(identity::follow(identity, clients, drained.clone()));
+    tracing::info!("message-svc is serving");
+
+    shutdown.cancelled().await;
+    let mut sequence = Sequence::new(NAME);
+    health.set_serving::<MessageServiceServer<Messages>>(false).await;
+    sequence.step("calls", mesh.shutdown.calls(), calls).await;
+    sequence.step("rooms", mesh.shutdown.flush(), rooms.stop()).await;
+    drained.cancel();
+    sequence.step("operations", mesh.shutdown.flush(), async { (operations.await, follow.await, polling.await) }).await;
+    sequence.step("store", mesh.shutdown.stores(), store.close()).await;
+    let _whole = sequence.finish();
+    Ok(())
+}
+
+fn names(clients: &Clients, identity: &Arc<Identity>, mesh: &MeshConfig, message: &MessageSection) -> Names {
+    let wait = Duration::from_millis(message.names.wait_ms);
+    let directory = UserDirectory::new(clients.clone(), Arc::clone(identity), wait, mesh.grpc.tries_max);
+    Names::new(Arc::new(directory), &message.names)
+}
+
+fn typists(hub: &Arc<Hub>, message: &MessageSection, drained: &CancellationToken) -> Typists {
+    let lasts = Duration::from_secs(message.typing.secs);
+    Typists::start(Arc::clone(hub), lasts, message.typing.people_max, drained.clone())
+}
+
+fn following(
+    store: &Arc<dyn Store>,
+    hub: &Arc<Hub>,
+    identity: &Arc<Identity>,
+    message: &MessageSection,
+    shutdown: &CancellationToken,
+) -> Arc<Following> {
+    let pace = Pace {
+        entries_max: message.limits.entries_page_max as usize,
+        bytes_max: message.limits.entries_page_bytes_max,
+        patience: Duration::from_secs(message.watch.patience_secs),
+    };
+    Arc::new(Following {
+        store: Arc::clone(store),
+        hub: Arc::clone(hub),
+        identity: Arc::clone(identity),
+        pace,
+        queue_max: message.watch.queue_max,
+        stall: Duration::from_secs(message.watch.stall_secs),
+        rooms_max: message.watch.rooms_max,
+        shutdown: shutdown.clone(),
+    })
+}
+
+/// A task that ends with whoever waits for it: when `serve` is dropped, nothing of it goes on.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+/// The store in `/ready`.
+struct StoreProbe(Arc<dyn Store>);
+
+#[async_trait]
+impl Probe for StoreProbe {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    async fn check(&self) -> Result<(), String> {
+        // The cause may name files; it is logged by whoever meets it in a call.
+        self.0.check().await.map_err(|error| error.to_string())
+    }
+}

@@ -159,10 +159,7 @@ impl Members {
     /// Whether a full list of shown members ends before this one.
     fn comes_after(&self, shown: &[UserId], member: Member) -> bool {
         shown.len() == SHOWN_MAX
-            && shown
-                .last()
-                .and_then(|last| self.by_user.get(last))
-                .is_some_and(|last| last.standing < member.standing)
+            && shown.last().and_then(|last| self.by_user.get(last)).is_some_and(|last| last.standing < member.standing)
     }
 }
 

@@ -54,25 +54,23 @@ impl Message {
     /// About how many bytes it takes.
     #[must_use]
     pub fn weight(&self) -> usize {
-        weight(&self.content, &self.metadata) + self.username.len()
+        let metadata = self.metadata.iter().map(|(key, value)| key.len() + value_weight(value)).sum::<usize>();
+        self.content.len() + self.username.len() + metadata
     }
 }
 
 impl Draft {
-    /// About how many bytes it takes.
+    /// The message that this is when it comes from somebody.
     #[must_use]
-    pub fn weight(&self) -> usize {
-        weight(&self.content, &self.metadata)
+    pub fn by(self, sender: UserId, username: Arc<str>) -> Message {
+        let Self { content, message_type, metadata, client_id } = self;
+        Message { sender, username, content, message_type, metadata, client_id }
     }
 }
 
-fn weight(content: &str, metadata: &Map<String, Value>) -> usize {
-    content.len() + metadata.iter().map(|(key, value)| key.len() + value_weight(value)).sum::<usize>()
-}
-
-/// A number or a name in a list takes some bytes however it is written.
+/// Any value takes some bytes on the wire, however short it is as JSON.
 fn value_weight(value: &Value) -> usize {
-    const EACH: usize = 8;
+    const EACH: usize = 16;
     EACH + match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.len(),

@@ -78,6 +78,19 @@ impl Names {
         }
     }
 
+    /// The username of a caller, who does exist: when user-svc does not know them yet, it will.
+    ///
+    /// # Errors
+    /// [`Error::Directory`] when their name cannot be known now.
+    pub async fn of_caller(&self, user: UserId) -> Result<Arc<str>, Error> {
+        self.of(user).await.map_err(|error| match error {
+            Error::UserNotFound => {
+                Error::Directory(DirectoryError(Arc::from(Box::from("the caller has no profile yet"))))
+            }
+            other => other,
+        })
+    }
+
     /// The usernames of many, as far as they can be known.
     pub async fn of_all(&self, users: &[UserId]) -> HashMap<UserId, Arc<str>> {
         let now = Instant::now();

@@ -13,6 +13,7 @@ use crate::{
     member::{Member, Role},
 };
 
+pub mod create;
 pub mod state;
 
 /// Who may see and enter a room.

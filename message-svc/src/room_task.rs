@@ -156,7 +156,7 @@ impl RoomTask {
                 Ok(false)
             }
             Ok(Outcome::Displaced) => {
-                metrics::counter!("message.room.displaced").increment(1);
+                metrics::counter!("switchboard_message_displaced_total").increment(1);
                 judgement.roll_back(state);
                 let news = self.read_on(orders).await?;
                 if !news {
@@ -165,7 +165,7 @@ impl RoomTask {
                 Ok(true)
             }
             Err(error @ StoreError::Unknown(_)) => {
-                metrics::counter!("message.room.unknown").increment(1);
+                metrics::counter!("switchboard_message_unknown_total").increment(1);
                 judgement.roll_back(state);
                 self.read_on_patiently(orders, error).await?;
                 Ok(true)
@@ -222,8 +222,11 @@ impl RoomTask {
 
     /// Asks the store which of the messages it has under their client ids.
     async fn look_up(&mut self, orders: &mut [Pending]) -> Result<(), GivenUp> {
-        let keys: Vec<_> =
-            orders.iter().filter_map(Pending::message).map(|message| (message.sender, message.client_id.clone())).collect();
+        let keys: Vec<_> = orders
+            .iter()
+            .filter_map(Pending::message)
+            .map(|message| (message.sender, message.client_id.clone()))
+            .collect();
         let found = if keys.is_empty() { Vec::new() } else { self.context.store.sent(self.room, &keys).await? };
         for pending in orders {
             pending.looked_up = true;

@@ -147,11 +147,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Arc<Entry>>, StoreError>;
 
     /// The messages of the room with these senders and client ids, in any order; those that are not there are left out.
-    async fn sent(
-        &self,
-        room: RoomId,
-        keys: &[(UserId, ClientMessageId)],
-    ) -> Result<Vec<Arc<Entry>>, StoreError>;
+    async fn sent(&self, room: RoomId, keys: &[(UserId, ClientMessageId)]) -> Result<Vec<Arc<Entry>>, StoreError>;
 
     /// The messages whose number is from `first` to `last`, in order; numbers that are not there are left out. The cost
     /// does not depend on how many messages the room has.

@@ -118,13 +118,7 @@ impl RoomState {
     }
 
     fn mark(&self) -> Undo {
-        Undo {
-            meta: None,
-            people: Vec::new(),
-            closed: self.closed,
-            last_seq: self.last_seq,
-            messages: self.messages,
-        }
+        Undo { meta: None, people: Vec::new(), closed: self.closed, last_seq: self.last_seq, messages: self.messages }
     }
 
     fn change_members(&mut self, seq: Seq, at: Millis, change: &MembersChanged, undo: &mut Undo) {
@@ -132,8 +126,7 @@ impl RoomState {
             undo.people.push((*user, self.members.take(*user)));
         }
         for (place, user) in change.joined.iter().enumerate() {
-            let member =
-                Member { user: *user, role: Role::Member, standing: Standing::new(seq, place), joined_at: at };
+            let member = Member { user: *user, role: Role::Member, standing: Standing::new(seq, place), joined_at: at };
             undo.people.push((*user, self.members.put(member)));
         }
         let heir = change.new_owner.and_then(|user| self.members.get(user).copied());

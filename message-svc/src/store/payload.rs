@@ -201,7 +201,8 @@ mod tests {
             metadata: metadata.as_object().cloned().unwrap_or_default(),
             client_id: ClientMessageId::stored("c-1"),
         };
-        let change = MembersChanged { joined: vec![user], member_count: 1, new_owner: Some(user), ..Default::default() };
+        let change =
+            MembersChanged { joined: vec![user], member_count: 1, new_owner: Some(user), ..Default::default() };
         let updated = RoomUpdated {
             room_type: RoomType::Private,
             name: "n".into(),

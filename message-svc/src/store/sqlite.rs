@@ -43,7 +43,10 @@ impl SqliteStore {
     pub(super) async fn open(path: &Path, config: &SqliteConfig) -> Result<Self, OpenError> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| OpenError {
-                sentence: format!("the folder {} cannot be made: {error}; choose another data folder", folder.display()),
+                sentence: format!(
+                    "the folder {} cannot be made: {error}; choose another data folder",
+                    folder.display()
+                ),
                 source: Some(Box::new(error)),
             })?;
         }
@@ -110,11 +113,7 @@ impl Store for SqliteStore {
         log::entries_after(&self.readers, room, after, entries_max, bytes_max).await
     }
 
-    async fn sent(
-        &self,
-        room: RoomId,
-        keys: &[(UserId, ClientMessageId)],
-    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+    async fn sent(&self, room: RoomId, keys: &[(UserId, ClientMessageId)]) -> Result<Vec<Arc<Entry>>, StoreError> {
         log::sent(&self.readers, room, keys).await
     }
 

@@ -50,7 +50,11 @@ struct Job {
 
 /// What is to be written. Each answers true when it is written and false when something else is there.
 enum Work {
-    Append { batch: Batch, payloads: Vec<String>, only_messages: bool },
+    Append {
+        batch: Batch,
+        payloads: Vec<String>,
+        only_messages: bool,
+    },
     Create(Box<NewRoom>),
     /// Nothing: what waits is written, then the task ends.
     Stop,
@@ -148,7 +152,8 @@ async fn run(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, entries_max: usi
         if round.is_empty() {
             continue;
         }
-        metrics::histogram!("message.store.commit.entries").record(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));
+        metrics::histogram!("switchboard_message_commit_entries")
+            .record(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));
         let answers = writer.commit(&round).await;
         failing.store(answers.is_err(), Ordering::Relaxed);
         match answers {

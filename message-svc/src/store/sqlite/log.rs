@@ -17,7 +17,10 @@ use crate::{
 
 macro_rules! select {
     ($rest:literal) => {
-        concat!("SELECT e.room_id, e.seq, e.entry_id, e.kind, e.messages, e.at, e.sender, e.client_id, e.payload ", $rest)
+        concat!(
+            "SELECT e.room_id, e.seq, e.entry_id, e.kind, e.messages, e.at, e.sender, e.client_id, e.payload ",
+            $rest
+        )
     };
 }
 
@@ -126,11 +129,7 @@ fn decode(row: &SqliteRow) -> Result<Entry, StoreError> {
         id: EntryId(row.try_get(2).map_err(read_error)?),
         messages: row.try_get(4).map_err(read_error)?,
         at: Millis(row.try_get(5).map_err(read_error)?),
-        event: payload::decode(
-            row.try_get(3).map_err(read_error)?,
-            row.try_get(8).map_err(read_error)?,
-            sent,
-        )?,
+        event: payload::decode(row.try_get(3).map_err(read_error)?, row.try_get(8).map_err(read_error)?, sent)?,
     })
 }
 

@@ -44,11 +44,7 @@ pub(super) async fn project(connection: &mut SqliteConnection, entry: &Entry) ->
     Ok(())
 }
 
-async fn members(
-    connection: &mut SqliteConnection,
-    entry: &Entry,
-    change: &MembersChanged,
-) -> Result<(), sqlx::Error> {
+async fn members(connection: &mut SqliteConnection, entry: &Entry, change: &MembersChanged) -> Result<(), sqlx::Error> {
     let room = entry.room.0;
     let gone: Vec<UserId> = change.left.iter().chain(&change.removed).copied().collect();
     if !gone.is_empty() {

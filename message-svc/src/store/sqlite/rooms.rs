@@ -58,11 +58,7 @@ pub(super) async fn load(readers: &SqlitePool, room: RoomId) -> Result<Option<Ro
     }))
 }
 
-pub(super) async fn view(
-    readers: &SqlitePool,
-    room: RoomId,
-    user: Option<UserId>,
-) -> Result<Option<View>, StoreError> {
+pub(super) async fn view(readers: &SqlitePool, room: RoomId, user: Option<UserId>) -> Result<Option<View>, StoreError> {
     let row = sqlx::query(select_views!(
         "FROM rooms r LEFT JOIN members m ON m.room_id = r.id AND m.user_id = ?2 WHERE r.id = ?1"
     ))
