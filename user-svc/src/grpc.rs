@@ -75,11 +75,8 @@ impl UserService for Users {
         if update.id.is_some_and(|id| id != me) {
             return Err(Error::NotYours.into());
         }
-        let profile = if validate_only {
-            self.profiles.own(me).await?
-        } else {
-            self.profiles.update(me, &update.change).await?
-        };
+        let profile =
+            if validate_only { self.profiles.own(me).await? } else { self.profiles.update(me, &update.change).await? };
         Ok(Response::new(UpdateUserResponse { user: Some(own(profile)) }))
     }
 }

@@ -42,7 +42,7 @@ struct Fixture {
     shutdown: CancellationToken,
     served: JoinHandle<Result<(), ServeError>>,
     config: Config,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Fixture {
@@ -61,7 +61,7 @@ impl Fixture {
         let config = Config { mesh, ..Config::default() };
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(user_svc::serve(config.clone(), listeners, shutdown.clone()));
-        Self { client, auth, gateway, ops_port, shutdown, served, config, _data: data }
+        Self { client, auth, gateway, ops_port, shutdown, served, config, data: data }
     }
 
     /// As auth-svc.
@@ -340,9 +340,11 @@ async fn what_was_saved_is_there_after_a_restart_and_a_stopped_service_has_let_g
     let ada = mesh.person("ada").await;
     mesh.update(ada, User { bio: "Notes".into(), ..User::default() }, &["bio"]).await.expect("changed");
     let (config, gateway) = (mesh.config.clone(), mesh.gateway.clone());
-    let Fixture { shutdown, served, _data, ops_port, .. } = mesh;
+    let Fixture { shutdown, served, data, ops_port, .. } = mesh;
     shutdown.cancel();
     served.await.expect("no panic").expect("stopped in order");
+    // A store that was closed has written its log back.
+    assert!(!data.path().join("users.db-wal").exists());
     let ops = (Ipv4Addr::LOCALHOST, ops_port).into();
     let ops = bind("the same port", ops, "NONE").await.expect("free again");
 

@@ -146,17 +146,19 @@ async fn a_place_that_cannot_be_a_file_is_named_with_what_to_set() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_start_together_on_a_new_file_all_find_the_tables() {
-    let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join("users.db");
-    let opened: Vec<_> = (0..4)
-        .map(|_| {
-            let path = path.clone();
-            tokio::spawn(async move { open(&path).await })
-        })
-        .collect();
-    for store in opened {
-        let store = store.await.expect("no panic");
-        store.create(&new("ada"), Millis(1)).await.expect("made");
+    for _ in 0..10 {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("users.db");
+        let opened: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move { open(&path).await })
+            })
+            .collect();
+        for store in opened {
+            let store = store.await.expect("no panic");
+            store.create(&new("ada"), Millis(1)).await.expect("made");
+        }
     }
 }
 
