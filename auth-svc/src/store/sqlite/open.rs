@@ -32,6 +32,14 @@ fn migrator() -> Migrator {
     migrator
 }
 
+/// Brings the tables up to date in one transaction: all steps or none, and of replicas that start together on a new
+/// file one makes the tables while the others wait.
+async fn migrate(writer: &SqlitePool) -> Result<(), MigrateError> {
+    let mut write = writer.begin_with("BEGIN IMMEDIATE").await?;
+    migrator().run_direct(None, &mut *write, false).await?;
+    Ok(write.commit().await?)
+}
+
 /// The writer's pool, of one connection, and the readers'.
 pub(super) async fn open(path: &Path, readers: u32) -> Result<(SqlitePool, SqlitePool), OpenError> {
     make(path).map_err(|error| {
@@ -43,7 +51,7 @@ pub(super) async fn open(path: &Path, readers: u32) -> Result<(SqlitePool, Sqlit
     let writer = connect(path, 1, false).await.map_err(|error| judge(path, &error))?;
     let checked = async {
         check(path, &writer).await.map_err(|error| judge(path, &error))?;
-        migrator().run(&writer).await.map_err(|error| judge_migration(path, &error))?;
+        migrate(&writer).await.map_err(|error| judge_migration(path, &error))?;
         connect(path, readers.max(1), true).await.map_err(|error| judge(path, &error))
     };
     match checked.await {
@@ -55,12 +63,16 @@ pub(super) async fn open(path: &Path, readers: u32) -> Result<(SqlitePool, Sqlit
     }
 }
 
-/// The file holds password hashes, so nobody else may read it; SQLite gives its log the same mode.
+/// The file holds password hashes, so nobody else may read it; SQLite gives its log the same mode. A file that is there
+/// is not touched: closing it would end the locks of a store of this process that has it open (POSIX wants it so).
 fn make(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map(drop)
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 async fn connect(path: &Path, connections: u32, reads_only: bool) -> Result<SqlitePool, sqlx::Error> {

@@ -57,6 +57,23 @@ async fn everything_is_there_after_a_restart() {
     assert!(store.next_delivery(account.id).await.expect("read").is_some());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_start_together_share_one_new_file() {
+    for _ in 0..10 {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("auth.db");
+        let opening: Vec<_> = (0..4)
+            .map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move { SqliteStore::open(&path, 1).await })
+            })
+            .collect();
+        for open in opening {
+            open.await.expect("no panic").expect("opened").check().await.expect("answers");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_gets_one_sentence_and_stays_as_it_is() {
     let folder = tempfile::tempdir().expect("folder");
