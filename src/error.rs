@@ -302,4 +302,37 @@ mod tests {
             assert_eq!(Reason::from_code(reason.as_str()), Some(*reason));
         }
     }
+
+    /// The page lists each code in a row: `| `CODE` | 400 | `GRPC_STATUS` | when | what to do |`.
+    #[test]
+    fn the_page_of_errors_lists_every_code_with_its_statuses_and_no_other() {
+        let page = include_str!("../docs/errors.md");
+        let mut rows: Vec<Vec<&str>> = page
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+            .collect();
+        for reason in Reason::ALL {
+            let code = format!("`{reason}`");
+            let place = rows.iter().position(|row| row[0] == code).unwrap_or_else(|| panic!("{reason} is missing"));
+            let row = rows.remove(place);
+            assert_eq!(row.len(), 5, "{reason}");
+            assert_eq!(row[1], reason.http().to_string(), "the HTTP status of {reason}");
+            assert_eq!(row[2], format!("`{}`", canonical(reason.grpc())), "the gRPC status of {reason}");
+            assert!(row[3..].iter().all(|text| !text.is_empty()), "{reason}");
+        }
+        assert!(rows.is_empty(), "the page has rows too many: {rows:?}");
+    }
+
+    /// A code's name as gRPC's documentation writes it: `InvalidArgument` is `INVALID_ARGUMENT`.
+    fn canonical(code: Code) -> String {
+        let mut name = String::new();
+        for letter in format!("{code:?}").chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
 }
