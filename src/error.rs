@@ -303,7 +303,7 @@ mod tests {
         }
     }
 
-    /// The page lists each code in a row: `| `CODE` | 400 | `GRPC_STATUS` | when | what to do |`.
+    /// Each code has a row: the code, the HTTP status, the gRPC status, when it comes, what to do.
     #[test]
     fn the_page_of_errors_lists_every_code_with_its_statuses_and_no_other() {
         let page = include_str!("../docs/errors.md");

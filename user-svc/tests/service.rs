@@ -390,3 +390,18 @@ async fn a_change_that_is_only_checked_changes_nothing() {
     assert_eq!(mesh.get(ada, ada).await, before);
     mesh.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn preferences_nested_beyond_what_can_be_read_are_refused_and_the_service_goes_on() {
+    let mesh = Fixture::start().await;
+    let ada = mesh.person("ada").await;
+    let mut value = serde_json::json!({});
+    for _ in 0..60 {
+        value = serde_json::json!({ "d": value });
+    }
+    let preferences = text::struct_from_json(value.as_object().expect("object"));
+    let user = User { preferences: Some(preferences), ..User::default() };
+    mesh.update(ada, user, &["preferences"]).await.expect_err("refused");
+    assert_eq!(mesh.get(ada, ada).await.preferences, Some(text::struct_from_json(&serde_json::Map::new())));
+    mesh.stop().await;
+}
