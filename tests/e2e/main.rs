@@ -1,0 +1,37 @@
+//! End to end, through the real processes: every promise that clients are given, held against running binaries. The
+//! harness is `mesh.rs` (a Switchboard on free ports), `process.rs` (its processes), `rest.rs`, `rpc.rs` and
+//! `socketio.rs` (clients); every other module is proof, one area each. Measured times are printed, never judged.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+// The harness.
+mod binaries;
+mod mesh;
+mod process;
+mod rest;
+mod rpc;
+mod socketio;
+mod wait;
+
+// The proof.
+mod accounts;
+mod bad_grpc;
+mod bad_rest;
+mod bad_socket;
+mod bad_tokens;
+mod clients;
+mod codes;
+mod grpc;
+mod kills;
+mod live;
+mod logout;
+mod logs;
+mod membership;
+mod messages;
+mod migrants;
+mod once;
+mod races;
+mod resume;
+mod rooms;
+mod slow;
+mod startup;
