@@ -61,7 +61,7 @@ impl Fixture {
         let config = Config { mesh, ..Config::default() };
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(user_svc::serve(config.clone(), listeners, shutdown.clone()));
-        Self { client, auth, gateway, ops_port, shutdown, served, config, data: data }
+        Self { client, auth, gateway, ops_port, shutdown, served, config, data }
     }
 
     /// As auth-svc.
