@@ -48,6 +48,12 @@ impl Username {
         Err(FieldViolation::new(field, "must have 3–32 letters (a–z), digits, `_`, `.` or `-`"))
     }
 
+    /// A name that a store kept; it was good when it was given, whatever the rule is now.
+    #[must_use]
+    pub fn kept(typed: String) -> Self {
+        Self(typed)
+    }
+
     /// As it was typed.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -83,6 +89,12 @@ impl Email {
             return Err(FieldViolation::new(field, "must be an email address: one `@`, no spaces"));
         }
         Ok(Self { typed, key })
+    }
+
+    /// An address that a store kept; it was good when it was given, whatever the rule is now.
+    #[must_use]
+    pub fn kept(typed: String) -> Self {
+        Self { key: email_key(&typed), typed }
     }
 
     /// As it was typed.

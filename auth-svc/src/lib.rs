@@ -26,7 +26,10 @@ use mesh::{
     shutdown::Sequence,
     time::Millis,
 };
-use tokio::task::JoinSet;
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use uuid::Uuid;
@@ -47,7 +50,6 @@ mod upkeep;
 pub use config::Config;
 
 use account::Accounts;
-use error::Error;
 use grpc::{AuthApi, UserService};
 use outbox::Outbox;
 use password::Passwords;
@@ -78,6 +80,9 @@ pub enum ServeError {
     /// The process' metrics cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] mesh::telemetry::TelemetryError),
+    /// A part that runs as long as the process has ended: a fault of ours, after which the rest would deceive.
+    #[error("a background task of auth-svc ended by itself; the log says why. Start auth-svc again")]
+    Worker,
 }
 
 /// Takes the ports of the configuration and serves on them.
@@ -112,39 +117,33 @@ async fn serve_with(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    // Everything below ends with this call, also when the call is dropped or a worker fails.
+    let stop = shutdown.child_token();
+    let _end = stop.clone().drop_guard();
     let identity = Identity::new(ServiceName::Auth, &config.mesh)?;
-    let service = Service::new(config, store, &identity, &shutdown)?;
+    let service = Service::new(config, store, &identity, &stop)?;
     // What is revoked must be known before the first token is looked at.
     service.sessions.feed.load().await?;
     let telemetry = mesh::telemetry::init(&config.mesh.telemetry, "auth-svc")?;
-
-    let mut workers = JoinSet::new();
-    let (feed, outbox) = (service.sessions.feed.clone(), service.outbox.clone());
-    workers.spawn(async move { feed.run().await });
-    workers.spawn({
-        let stop = shutdown.clone();
-        async move { outbox.run(stop).await }
-    });
-    workers.spawn(upkeep::run(store.clone(), config.auth.upkeep(), shutdown.clone()));
+    let mut workers = service.workers(config, store, &stop);
 
     let limit = config.mesh.grpc.message_bytes_max;
     let api = AuthServiceServer::new(service.api).max_decoding_message_size(limit);
     let (router, health) = mesh::grpc::router(Routes::new(api), identity, &config.mesh.grpc);
-    let ops = Ops::new("auth-svc", env!("CARGO_PKG_VERSION"), shutdown.clone())
+    let ops = Ops::new("auth-svc", env!("CARGO_PKG_VERSION"), stop.clone())
         .probe(Arc::new(StoreProbe(store.clone())))
         .metrics(Some(telemetry.metrics()));
     // The operations port outlives the calls, so that a load balancer can see that the process is going.
-    let ops_shutdown = CancellationToken::new();
-    let ops = tokio::spawn({
-        let (limits, shutdown) = (config.mesh.serve.clone(), ops_shutdown.clone());
-        async move { serve_named("auth-svc-ops", listeners.ops, ops.router(), &limits, shutdown).await }
-    });
+    let ops_stop = CancellationToken::new();
+    let _ops_end = ops_stop.clone().drop_guard();
+    let ops = spawn_server("auth-svc-ops", listeners.ops, ops.router(), config, &ops_stop);
     health.set_serving::<AuthServiceServer<AuthApi>>(true).await;
-    let calls = tokio::spawn({
-        let (limits, shutdown) = (config.mesh.serve.clone(), shutdown.clone());
-        async move { serve_named("auth-svc", listeners.grpc, router, &limits, shutdown).await }
-    });
-    shutdown.cancelled().await;
+    let calls = spawn_server("auth-svc", listeners.grpc, router, config, &stop);
+    let ended = tokio::select! {
+        () = stop.cancelled() => None,
+        ended = workers.join_next() => ended,
+    };
+    stop.cancel();
 
     let limits = &config.mesh.shutdown;
     let mut sequence = Sequence::new("auth-svc");
@@ -153,11 +152,26 @@ async fn serve_with(
     sequence.step("calls", limits.calls(), calls).await;
     sequence.step("flush", limits.flush(), async { while workers.join_next().await.is_some() {} }).await;
     sequence.step("store", limits.stores(), store.close()).await;
-    ops_shutdown.cancel();
-    drop(ops.await);
+    ops_stop.cancel();
+    sequence.step("operations", limits.calls(), ops).await;
     // A step that ran out of time has been logged; the store is consistent either way.
     let _whole = sequence.finish();
-    Ok(())
+    if shutdown.is_cancelled() {
+        return Ok(());
+    }
+    tracing::error!(error.message = ?ended, "a background task ended by itself");
+    Err(ServeError::Worker)
+}
+
+fn spawn_server(
+    name: &'static str,
+    listener: TcpListener,
+    router: axum::Router,
+    config: &Config,
+    stop: &CancellationToken,
+) -> JoinHandle<()> {
+    let (limits, stop) = (config.mesh.serve.clone(), stop.clone());
+    tokio::spawn(async move { serve_named(name, listener, router, &limits, stop).await })
 }
 
 /// The parts of the service.
@@ -199,6 +213,16 @@ impl Service {
         };
         Ok(Self { api: AuthApi { accounts, sessions: sessions.clone() }, sessions, outbox })
     }
+
+    /// The parts that run as long as the process.
+    fn workers(&self, config: &Config, store: &Arc<dyn Store>, stop: &CancellationToken) -> JoinSet<()> {
+        let mut workers = JoinSet::new();
+        let (feed, outbox, outbox_stop) = (self.sessions.feed.clone(), self.outbox.clone(), stop.clone());
+        workers.spawn(async move { feed.run().await });
+        workers.spawn(async move { outbox.run(outbox_stop).await });
+        workers.spawn(upkeep::run(store.clone(), config.auth.upkeep(), stop.clone()));
+        workers
+    }
 }
 
 /// The gate in front of our own calls hears of revocations like everyone, only sooner.
@@ -225,7 +249,7 @@ impl SessionCheck for AskStore {
             Ok(Some(session)) if session.ended_at.is_none() && session.expires_at > Millis::now() => Ok(()),
             Ok(_) => Err(TokenError::Revoked),
             Err(error) => {
-                tracing::error!(error.message = %Error::Store(error), "a session cannot be looked up");
+                tracing::error!(error.message = error.cause(), "a session cannot be looked up");
                 Err(TokenError::Unchecked)
             }
         }

@@ -117,7 +117,7 @@ impl Outbox {
             let delivery = match self.store.next_delivery(user).await {
                 Ok(Some(delivery)) => delivery,
                 Ok(None) => return,
-                Err(error) => return tracing::error!(error.message = %error, "the outbox cannot be read"),
+                Err(error) => return tracing::error!(error.message = error.cause(), "the outbox cannot be read"),
             };
             let arrived = self.profiles.deliver(&delivery).await;
             self.note(arrived.as_ref().map(drop));
@@ -129,7 +129,7 @@ impl Outbox {
             };
             if let Err(error) = noted {
                 // The news goes out once more, which is harmless.
-                return tracing::error!(error.message = %error, "the outbox cannot be written");
+                return tracing::error!(error.message = error.cause(), "the outbox cannot be written");
             }
             if arrived.is_err() {
                 return;
@@ -164,7 +164,7 @@ impl Outbox {
             let claimed = match self.store.claim_deliveries(now, now.plus(self.lease()), CLAIM_MAX).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
-                    tracing::error!(error.message = %error, "the outbox cannot be read");
+                    tracing::error!(error.message = error.cause(), "the outbox cannot be read");
                     Vec::new()
                 }
             };

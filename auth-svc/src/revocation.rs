@@ -167,8 +167,7 @@ impl Feed {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
                     failing = true;
-                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(error.message = %error, error.cause = cause, "revocations cannot be read");
+                    tracing::error!(error.message = error.cause(), "revocations cannot be read");
                 }
                 Err(_) => {}
             }

@@ -30,6 +30,15 @@ pub enum StoreError {
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl StoreError {
+    /// What is behind it, for a log line that is not a call's.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let (Self::Unavailable(cause) | Self::Broken(cause)) = self;
+        format!("{self}: {cause}")
+    }
+}
+
 /// Why the store cannot be opened: one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -19,7 +19,7 @@ pub(crate) async fn run(store: Arc<dyn Store>, interval: Duration, stop: Cancell
             () = stop.cancelled() => return,
         }
         if let Err(error) = forget(store.as_ref(), &stop).await {
-            tracing::warn!(error.message = %error, "what has expired cannot be forgotten; trying again later");
+            tracing::warn!(error.message = error.cause(), "what has expired cannot be forgotten; trying again later");
         }
     }
 }

@@ -34,11 +34,10 @@ fn uuid(row: &SqliteRow, column: &str) -> Result<Uuid, sqlx::Error> {
 
 impl FromRow<'_, SqliteRow> for Credentials {
     fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let (username, email): (&str, &str) = (row.try_get("username")?, row.try_get("email")?);
         let account = Account {
             id: UserId(uuid(row, "id")?),
-            username: Username::parse("username", username).map_err(|error| bad("username", error.message))?,
-            email: Email::parse("email", email).map_err(|error| bad("email", error.message))?,
+            username: Username::kept(row.try_get("username")?),
+            email: Email::kept(row.try_get("email")?),
             roles: roles(row.try_get("roles")?)?,
             created_at: millis(row, "created_at")?,
             updated_at: millis(row, "updated_at")?,
