@@ -98,7 +98,12 @@ pub fn endpoints(urls: &str) -> Result<Vec<Endpoint>, String> {
     if endpoints.is_empty() { Err("must name at least one http:// or https:// URL".to_owned()) } else { Ok(endpoints) }
 }
 
-fn channel(urls: &str, limits: &GrpcLimits) -> Channel {
+/// A channel to a service, for clients that [`Clients`] has not; never waits.
+///
+/// # Panics
+/// When the URL is none; [`MeshConfig`]'s validation has seen to that.
+#[must_use]
+pub fn channel(urls: &str, limits: &GrpcLimits) -> Channel {
     let endpoints = endpoints(urls).expect("invariant: the configuration was validated");
     let mut endpoints: Vec<_> = endpoints
         .into_iter()

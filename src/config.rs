@@ -14,9 +14,11 @@ use toml::{Table, Value};
 mod env;
 mod mesh;
 mod secret;
+mod store;
 
 pub use mesh::{GrpcLimits, IdentityConfig, MeshConfig, Profile};
 pub use secret::Secret;
+pub use store::StoreLimits;
 
 /// The sections that a file may hold; a process reads its own and leaves the others' alone.
 const SECTIONS: [&str; 5] = ["auth", "gateway", "mesh", "message", "user"];

@@ -173,7 +173,7 @@ impl Identity {
     /// # Errors
     /// When the key cannot be had, or a configured one is no key.
     pub fn new(service: ServiceName, config: &MeshConfig) -> Result<Arc<Self>, KeyError> {
-        let key = keys::signing_key(&config.data, &format!("service-{}", service.as_str()))?;
+        let key = keys::signing_key(config, &format!("service-{}", service.as_str()))?;
         let configured = config
             .identity
             .service_keys

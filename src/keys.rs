@@ -1,10 +1,11 @@
-//! Keys kept in files of the data folder, mode 0600, made at first start. Processes that share the folder share the
-//! keys, also when they start at the same moment. It never logs or shows a key; `identity` uses them.
+//! Keys kept in files of the data folder, mode 0600. In development a missing one is made at first start; in production
+//! they are made on purpose ([`init`]), and one that is missing or was made in development is refused (P8). Processes
+//! that share the folder share the keys, also when they start at the same moment. It never logs or shows a key.
 
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +14,8 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use crate::config::{MeshConfig, Profile};
 
 /// Why a key cannot be had. It names the file, never its content.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,18 @@ pub enum KeyError {
     #[error("{} holds no valid key: restore it from a backup, or remove it and a new one is made", path.display())]
     Damaged {
         /// Which one.
+        path: PathBuf,
+    },
+    /// In production nothing makes a key by itself.
+    #[error("{} is missing, and in production keys are made on purpose: run `switchboard keys init`, or put it there", path.display())]
+    Missing {
+        /// Which one.
+        path: PathBuf,
+    },
+    /// Production is no place for a key that lay on a laptop.
+    #[error("the keys in {} were made in development: run `switchboard keys init` with another data folder", path.display())]
+    Development {
+        /// The folder.
         path: PathBuf,
     },
     /// Others than the owner may read the file.
@@ -99,17 +114,38 @@ pub(crate) fn thumbprint(x: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()))
 }
 
-/// The Ed25519 key of this name, made when it is missing. Its public half is written beside it (`NAME.pub`, the raw
-/// key in base64url), for processes that verify and share the folder.
+/// The names of all signing keys that the processes use.
+const SIGNING: [&str; 5] =
+    ["auth-access", "service-auth-svc", "service-gateway", "service-message-svc", "service-user-svc"];
+/// The names of all secrets that the processes use.
+const SECRETS: [&str; 2] = ["auth-refresh", "gateway-ws"];
+/// The file that says that the keys beside it were made by a process in development.
+const MARK: &str = "MADE-IN-DEVELOPMENT";
+
+/// Makes every key that is missing, for production; answers the folder.
 ///
 /// # Errors
-/// When the file cannot be made or read, is damaged, or is open to others.
-pub fn signing_key(data: &Path, name: &str) -> Result<SigningKey, KeyError> {
-    let path = keys_folder(data)?.join(format!("{name}.key"));
-    let bytes = load_or_make(&path, || SigningKey::generate().pkcs8)?;
-    let key = SigningKey::from_pkcs8(&bytes).ok_or_else(|| KeyError::Damaged { path: path.clone() })?;
-    publish(&path.with_extension("pub"), &BASE64_URL_SAFE_NO_PAD.encode(key.public()))?;
-    Ok(key)
+/// When a file cannot be made or read, is damaged, or is open to others; when the folder has development's keys.
+pub fn init(data: &Path) -> Result<PathBuf, KeyError> {
+    let folder = KeyFolder::open(data, Profile::Production)?;
+    let folder = KeyFolder { make: true, ..folder };
+    for name in SIGNING {
+        folder.signing_key(name)?;
+    }
+    for name in SECRETS {
+        folder.secret(name)?;
+    }
+    Ok(folder.path)
+}
+
+/// The Ed25519 key of this name. Its public half is written beside it (`NAME.pub`, the raw key in base64url), for
+/// processes that verify and share the folder.
+///
+/// # Errors
+/// When the file cannot be made or read, is damaged, or is open to others; in production also when it is missing or was
+/// made in development.
+pub fn signing_key(config: &MeshConfig, name: &str) -> Result<SigningKey, KeyError> {
+    KeyFolder::open(&config.data, config.profile)?.signing_key(name)
 }
 
 /// The raw public key of this name, when a process that shares the folder has made it.
@@ -119,52 +155,94 @@ pub fn public_key(data: &Path, name: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text.trim()).ok()
 }
 
-/// The 32 random bytes of this name, made when they are missing.
+/// The 32 random bytes of this name.
 ///
 /// # Errors
-/// When the file cannot be made or read, is damaged, or is open to others.
-pub fn secret(data: &Path, name: &str) -> Result<[u8; 32], KeyError> {
-    let path = keys_folder(data)?.join(format!("{name}.secret"));
-    let bytes = load_or_make(&path, || {
-        let mut bytes = vec![0; 32];
-        rand::fill(&mut bytes).expect("invariant: the system has a random source");
-        bytes
-    })?;
-    bytes.try_into().ok().ok_or(KeyError::Damaged { path })
+/// Like [`signing_key`].
+pub fn secret(config: &MeshConfig, name: &str) -> Result<[u8; 32], KeyError> {
+    KeyFolder::open(&config.data, config.profile)?.secret(name)
 }
 
-fn keys_folder(data: &Path) -> Result<PathBuf, KeyError> {
-    let path = data.join("keys");
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|source| KeyError::Io {
-        path: path.clone(),
-        did: "made",
-        source,
-    })?;
-    Ok(path)
+/// The folder `keys` of the data folder.
+struct KeyFolder {
+    path: PathBuf,
+    /// Whether a missing key is made.
+    make: bool,
+    /// Whether keys that are made are marked as development's.
+    mark: bool,
 }
 
-/// Writes to a file of its own and links it to its name, which fails when another process was first: then its key is
-/// read. So no reader ever sees half a key.
-fn load_or_make(path: &Path, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, KeyError> {
-    if !path.exists() {
-        let temporary = path.with_extension(format!("new-{}", uuid::Uuid::new_v4().simple()));
-        write(&temporary, 0o600, &make())?;
-        let linked = fs::hard_link(&temporary, path);
-        // The temporary name has served its purpose either way; a leftover harms nobody.
-        drop(fs::remove_file(&temporary));
-        match linked {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(KeyError::Io { path: path.to_owned(), did: "written", source });
-            }
-            _ => {}
+impl KeyFolder {
+    fn open(data: &Path, profile: Profile) -> Result<Self, KeyError> {
+        let path = data.join("keys");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|source| KeyError::Io {
+            path: path.clone(),
+            did: "made",
+            source,
+        })?;
+        let development = profile == Profile::Development;
+        if !development && path.join(MARK).exists() {
+            return Err(KeyError::Development { path });
         }
+        Ok(Self { path, make: development, mark: development })
     }
-    let io_error = |source| KeyError::Io { path: path.to_owned(), did: "read", source };
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).map_err(io_error)?.permissions());
+
+    fn signing_key(&self, name: &str) -> Result<SigningKey, KeyError> {
+        let path = self.path.join(format!("{name}.key"));
+        let bytes = self.load(&path, || SigningKey::generate().pkcs8)?;
+        let key = SigningKey::from_pkcs8(&bytes).ok_or_else(|| KeyError::Damaged { path: path.clone() })?;
+        publish(&path.with_extension("pub"), &BASE64_URL_SAFE_NO_PAD.encode(key.public()))?;
+        Ok(key)
+    }
+
+    fn secret(&self, name: &str) -> Result<[u8; 32], KeyError> {
+        let path = self.path.join(format!("{name}.secret"));
+        let bytes = self.load(&path, || {
+            let mut bytes = vec![0; 32];
+            rand::fill(&mut bytes).expect("invariant: the system has a random source");
+            bytes
+        })?;
+        bytes.try_into().ok().ok_or(KeyError::Damaged { path })
+    }
+
+    fn load(&self, path: &Path, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, KeyError> {
+        if !path.exists() {
+            if !self.make {
+                return Err(KeyError::Missing { path: path.to_owned() });
+            }
+            if self.mark {
+                // Before the key: a crash between the two must not leave one without its mark.
+                publish(&self.path.join(MARK), "These keys were made by a process in development.\n")?;
+            }
+            put(path, &make())?;
+        }
+        read(path)
+    }
+}
+
+/// Writes to a file of its own and links it to its name, which fails when another process was first: then its key
+/// counts. So no reader ever sees half a key.
+fn put(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
+    let temporary = path.with_extension(format!("new-{}", uuid::Uuid::new_v4().simple()));
+    write(&temporary, 0o600, bytes)?;
+    let linked = fs::hard_link(&temporary, path);
+    // The temporary name has served its purpose either way; a leftover harms nobody.
+    drop(fs::remove_file(&temporary));
+    match linked {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(KeyError::Io { path: path.to_owned(), did: "written", source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let failed = |source| KeyError::Io { path: path.to_owned(), did: "read", source };
+    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(KeyError::Open { path: path.to_owned() });
     }
-    fs::read(path).map_err(io_error)
+    fs::read(path).map_err(failed)
 }
 
 /// Replaces a public file in one step.
@@ -188,29 +266,33 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), KeyError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+
+    fn config(data: &Path, profile: Profile) -> MeshConfig {
+        MeshConfig { data: data.to_owned(), profile, ..MeshConfig::default() }
+    }
 
     #[test]
     fn a_key_is_made_once_kept_and_closed_to_others() {
         let data = tempfile::tempdir().expect("folder");
-        let first = signing_key(data.path(), "auth-access").expect("made");
-        let again = signing_key(data.path(), "auth-access").expect("read");
+        let config = config(data.path(), Profile::Development);
+        let first = signing_key(&config, "auth-access").expect("made");
+        let again = signing_key(&config, "auth-access").expect("read");
         assert_eq!(first.kid(), again.kid());
         assert_eq!(public_key(data.path(), "auth-access").as_deref(), Some(first.public()));
         let path = data.path().join("keys/auth-access.key");
         assert_eq!(fs::metadata(&path).expect("file").permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
-        assert!(matches!(signing_key(data.path(), "auth-access"), Err(KeyError::Open { .. })));
+        assert!(matches!(signing_key(&config, "auth-access"), Err(KeyError::Open { .. })));
     }
 
     #[test]
     fn processes_that_start_together_share_one_secret() {
         let data = tempfile::tempdir().expect("folder");
+        let config = config(data.path(), Profile::Development);
         let secrets: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| secret(data.path(), "auth-refresh").expect("secret"))).collect();
+                (0..8).map(|_| scope.spawn(|| secret(&config, "auth-refresh").expect("secret"))).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
         assert!(secrets.windows(2).all(|pair| pair[0] == pair[1]));
@@ -219,10 +301,41 @@ mod tests {
     #[test]
     fn a_damaged_key_is_named_and_not_replaced() {
         let data = tempfile::tempdir().expect("folder");
-        secret(data.path(), "auth-refresh").expect("made");
+        let config = config(data.path(), Profile::Development);
+        secret(&config, "auth-refresh").expect("made");
         let path = data.path().join("keys/auth-refresh.secret");
         fs::write(&path, b"short").expect("write");
-        let error = secret(data.path(), "auth-refresh").expect_err("damaged").to_string();
+        let error = secret(&config, "auth-refresh").expect_err("damaged").to_string();
         assert!(error.contains("auth-refresh.secret"), "{error}");
+    }
+
+    #[test]
+    fn production_makes_no_key_by_itself_and_says_which_is_missing() {
+        let data = tempfile::tempdir().expect("folder");
+        let config = config(data.path(), Profile::Production);
+        for name in SIGNING {
+            let error = signing_key(&config, name).map(|_| ()).expect_err("missing").to_string();
+            assert!(error.contains(&format!("{name}.key is missing")), "{error}");
+        }
+        for name in SECRETS {
+            let error = secret(&config, name).expect_err("missing").to_string();
+            assert!(error.contains(&format!("{name}.secret is missing")), "{error}");
+        }
+        init(data.path()).expect("made");
+        for name in SIGNING {
+            signing_key(&config, name).expect("there");
+        }
+        for name in SECRETS {
+            secret(&config, name).expect("there");
+        }
+    }
+
+    #[test]
+    fn production_refuses_keys_that_were_made_in_development() {
+        let data = tempfile::tempdir().expect("folder");
+        signing_key(&config(data.path(), Profile::Development), "auth-access").expect("made");
+        let refused = signing_key(&config(data.path(), Profile::Production), "auth-access");
+        assert!(matches!(refused, Err(KeyError::Development { .. })));
+        assert!(matches!(init(data.path()), Err(KeyError::Development { .. })));
     }
 }

@@ -129,7 +129,7 @@ async fn serve_with(
 
     let limit = config.mesh.grpc.message_bytes_max;
     let api = AuthServiceServer::new(service.api).max_decoding_message_size(limit);
-    let (router, health) = mesh::grpc::router(Routes::new(api), identity, &config.mesh.grpc);
+    let (router, health) = mesh::grpc::router::<AuthServiceServer<AuthApi>>(Routes::new(api), identity, &config.mesh.grpc);
     let ops = Ops::new("auth-svc", env!("CARGO_PKG_VERSION"), stop.clone())
         .probe(Arc::new(StoreProbe(store.clone())))
         .metrics(Some(telemetry.metrics()));
@@ -189,7 +189,7 @@ impl Service {
         stop: &CancellationToken,
     ) -> Result<Self, ServeError> {
         let (mesh, auth) = (&config.mesh, &config.auth);
-        let signing = keys::signing_key(&mesh.data, "auth-access")?;
+        let signing = keys::signing_key(mesh, "auth-access")?;
         let access = AccessTokens::new(&signing, &mesh.identity.issuer, &mesh.identity.audience, auth.access_ttl());
         identity.set_keys(access.jwks());
         identity.set_check(Arc::new(AskStore(store.clone())));
@@ -197,7 +197,7 @@ impl Service {
         let sessions = Arc::new(Sessions {
             store: store.clone(),
             access,
-            refresh: RefreshTokens::new(&keys::secret(&mesh.data, "auth-refresh")?),
+            refresh: RefreshTokens::new(&keys::secret(mesh, "auth-refresh")?),
             feed: Feed::new(store.clone(), listener, auth.feed(), stop.clone()),
             limits: auth.sessions(),
         });

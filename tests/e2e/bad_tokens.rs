@@ -1,7 +1,7 @@
 //! Tokens that are not good: expired, foreign, altered, unsigned, of the wrong kind, used twice. Each is refused at REST,
 //! gRPC and Socket.IO with its own code.
 
-use ::mesh::{identity::AccessClaims, keys, proto::message::v1::ListRoomsRequest};
+use ::mesh::{config::MeshConfig, identity::AccessClaims, keys, proto::message::v1::ListRoomsRequest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ fn sign(key: &keys::SigningKey, kid: &str, claims: &AccessClaims) -> String {
 
 /// The mesh's own signing key, as somebody with its data folder has it.
 pub(crate) fn own_key(mesh: &Mesh) -> keys::SigningKey {
-    keys::signing_key(&mesh.data(), "auth-access").unwrap()
+    keys::signing_key(&MeshConfig { data: mesh.data(), ..MeshConfig::default() }, "auth-access").unwrap()
 }
 
 /// A token of this person that was good until a minute ago.

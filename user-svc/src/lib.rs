@@ -97,7 +97,7 @@ async fn serve_with(
 
     let users = Users::new(Profiles::new(Arc::clone(store)), user.limits.clone());
     let api = UserServiceServer::new(users).max_decoding_message_size(mesh.grpc.message_bytes_max);
-    let (router, health) = mesh::grpc::router(Routes::new(api), Arc::clone(&identity), &mesh.grpc);
+    let (router, health) = mesh::grpc::router::<UserServiceServer<Users>>(Routes::new(api), Arc::clone(&identity), &mesh.grpc);
     let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
         .probe(Arc::new(StoreProbe(Arc::clone(store))))
         .metrics(Some(telemetry.metrics()));

@@ -208,6 +208,9 @@ impl Record {
 
     fn log(&self, outcome: Outcome, duration_ms: f64) {
         let severity = outcome.severity();
+        if severity == Severity::Info && self.call.is_a_probe() {
+            return;
+        }
         let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
         let fault = self.fault.as_deref();
         let code = fault.and_then(|fault| fault.code.as_deref());
@@ -262,6 +265,11 @@ impl Call {
     fn grpc(path: &str) -> Self {
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
         Self::Rpc { service: shortened(service), method: shortened(method) }
+    }
+
+    /// Health and reflection: asked every few seconds by machines, which is no news while it goes well.
+    fn is_a_probe(&self) -> bool {
+        matches!(self, Self::Rpc { service, .. } if service.starts_with("grpc."))
     }
 
     fn http<B>(request: &Request<B>) -> Self {

@@ -1,0 +1,51 @@
+//! The `switchboard` binary: all of Switchboard in one process (`switchboard up`, the default), and the operator's
+//! commands. It owns the command line alone; `up.rs` wires the four services, `config.rs` shows settings.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mesh::config::Flags;
+
+mod banner;
+mod settings;
+mod up;
+
+/// The backend that a real-time product starts from: accounts, people, rooms and messages, live delivery.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit codes: 0 stopped as asked; 1 stopped by a second signal; 2 a setting, port, folder or store is not good."
+)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs all of Switchboard in this process (the default).
+    Up,
+    /// Checks or shows the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Says what is wrong with it, if anything.
+    Check,
+    /// Prints every setting with where it comes from; secrets are hidden.
+    Show,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.unwrap_or(Command::Up) {
+        Command::Up => up::run(&cli.flags),
+        Command::Config(ConfigCommand::Check) => settings::check(&cli.flags),
+        Command::Config(ConfigCommand::Show) => settings::show(&cli.flags),
+    }
+}
