@@ -131,8 +131,8 @@ pub struct RoomsConfig {
     pub batch_bytes_max: usize,
     /// Seconds without an order after which a task ends and its memory is free. Default 60.
     pub idle_secs: u64,
-    /// Milliseconds in which a batch whose outcome is unknown must be settled before its callers are told to try again.
-    /// Default 5,000: a store that is away for longer is down.
+    /// Milliseconds in which a batch must be settled, whose outcome is unknown or which others displace, before its
+    /// callers are told to try again. Default 5,000: a store that is away for longer is down.
     pub settle_ms: u64,
 }
 

@@ -23,11 +23,11 @@ macro_rules! ids {
 }
 
 ids! {
-    /// A room: random (UUIDv4), but for a direct room's, which is derived from its two users, and [`RoomId::GENERAL`].
+    /// A room: a random UUID (version 4), but for a direct room's, which is derived from its two users, and [`RoomId::GENERAL`].
     RoomId;
-    /// A user, as auth-svc named them (UUIDv7).
+    /// A user, as auth-svc named them.
     UserId;
-    /// An entry of a room's log (UUIDv7); a message's id is its entry's.
+    /// An entry of a room's log, a UUID of version 7; a message's id is its entry's.
     EntryId;
     /// One life of a room's log. A log that is restored or imported gets a new one, so that no old cursor fits it.
     LogId;

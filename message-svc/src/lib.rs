@@ -49,6 +49,8 @@ pub mod room;
 mod room_task;
 pub mod rooms;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod typing;
 pub mod watch;
 
@@ -127,7 +129,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let service = MessageServiceServer::new(messages)
         .max_decoding_message_size(mesh.grpc.message_bytes_max)
         .max_encoding_message_size(mesh.grpc.message_bytes_max);
-    let (router, health) = mesh::grpc::router(Routes::new(service), Arc::clone(&identity), &mesh.grpc);
+    let (router, health) = mesh::grpc::router::<MessageServiceServer<Messages>>(Routes::new(service), Arc::clone(&identity), &mesh.grpc);
     health.set_serving::<MessageServiceServer<Messages>>(true).await;
     let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
         .probe(Arc::new(StoreProbe(Arc::clone(&store))))

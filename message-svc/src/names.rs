@@ -83,12 +83,12 @@ impl Names {
     /// # Errors
     /// [`Error::Directory`] when their name cannot be known now.
     pub async fn of_caller(&self, user: UserId) -> Result<Arc<str>, Error> {
-        self.of(user).await.map_err(|error| match error {
-            Error::UserNotFound => {
-                Error::Directory(DirectoryError(Arc::from(Box::from("the caller has no profile yet"))))
+        match self.of(user).await {
+            Err(Error::UserNotFound) => {
+                Err(Error::Directory(DirectoryError(Arc::from(Box::from("the caller has no profile yet")))))
             }
             other => other,
-        })
+        }
     }
 
     /// The usernames of many, as far as they can be known.

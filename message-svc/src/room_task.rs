@@ -28,9 +28,6 @@ use crate::{
 
 mod judge;
 
-/// Tries to get one batch in while others write the same room. Every lost try is another's success, so this many in a
-/// row mean that something else is wrong.
-const TRIES_MAX: usize = 64;
 /// Entries read at once when the log is read on.
 const READ_ENTRIES_MAX: usize = 500;
 /// Bytes read at once when the log is read on.
@@ -114,9 +111,11 @@ impl RoomTask {
     async fn settle(&mut self, orders: &mut Vec<Pending>) -> Result<(), GivenUp> {
         // Proven: the memory has been compared with the log since these orders came.
         let mut proven = self.load().await?;
-        for _ in 0..TRIES_MAX {
-            if orders.is_empty() {
-                return Ok(());
+        // Every try that is lost is the success of somebody else who writes this room; they may be many.
+        let give_up = Instant::now() + self.context.settle;
+        while !orders.is_empty() {
+            if Instant::now() >= give_up {
+                return Err(GivenUp(Error::Busy));
             }
             let Some(state) = &mut self.state else { return Err(GivenUp(Error::RoomNotFound)) };
             let judgement = judge(state, orders, self.context.members_max, Millis::now());
@@ -133,7 +132,7 @@ impl RoomTask {
                 proven |= self.write(orders, judgement).await?;
             }
         }
-        if orders.is_empty() { Ok(()) } else { Err(GivenUp(Error::Busy)) }
+        Ok(())
     }
 
     /// Loads the room when it is not remembered; answers whether it did.

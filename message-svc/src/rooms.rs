@@ -148,7 +148,7 @@ impl Rooms {
             return Err(Error::NoRoom);
         }
         let (queue, orders) = mpsc::channel(self.queue_max);
-        queue.try_send(first).map_err(|_| Error::Busy)?;
+        queue.try_send(first).map_err(Error::internal)?;
         shard.insert(room, queue);
         self.active.fetch_add(1, Ordering::Relaxed);
         let task = RoomTask::new(room, Arc::clone(&self.context), orders);
@@ -179,3 +179,8 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     // Nothing is left half done under this lock, so a panic elsewhere does not spoil the map.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

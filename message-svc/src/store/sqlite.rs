@@ -32,6 +32,9 @@ mod rooms;
 /// The migrations' own table: one file may hold the tables of other services.
 const MIGRATIONS_TABLE: &str = "message_migrations";
 
+/// The result code of a lock that another connection holds.
+const BUSY: i32 = 5;
+
 /// Rooms in an SQLite file.
 pub(super) struct SqliteStore {
     committer: Committer,
@@ -64,7 +67,8 @@ impl SqliteStore {
             .pragma("cache_size", format!("-{}", config.cache_kib))
             .thread_name(|_| "messages-write".into());
         let mut connection = writing.connect().await.map_err(|error| open_error(path, error))?;
-        migrator().run(&mut connection).await.map_err(|error| migrate_error(path, error))?;
+        // `run` makes a future that may not move between threads; sqlx has this one, undocumented, for that reason.
+        migrator().run_direct(None, &mut connection, false).await.map_err(|error| migrate_error(path, error))?;
         let readers = PoolOptions::new()
             .max_connections(config.readers_max)
             .acquire_timeout(Duration::from_millis(config.busy_ms))
@@ -188,7 +192,6 @@ fn code(error: &sqlx::Error) -> Option<i32> {
 
 fn open_error(path: &Path, error: sqlx::Error) -> OpenError {
     // https://www.sqlite.org/rescode.html
-    const BUSY: i32 = 5;
     const READONLY: i32 = 8;
     const CORRUPT: i32 = 11;
     const FULL: i32 = 13;
@@ -233,3 +236,6 @@ fn read_error(error: sqlx::Error) -> StoreError {
         other => StoreError::unavailable(other),
     }
 }
+
+#[cfg(test)]
+mod tests;

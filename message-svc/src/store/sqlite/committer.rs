@@ -100,7 +100,7 @@ impl Committer {
     async fn submit(&self, work: Work) -> Result<bool, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = Job { work, reply };
-        self.queue.send(job).await.map_err(|_| StoreError::unavailable("the store is closed"))?;
+        self.queue.send(job).await.map_err(|closed| StoreError::unavailable(closed.to_string()))?;
         answer.await.unwrap_or_else(|_| Err(StoreError::unknown("the committer ended")))
     }
 
@@ -328,7 +328,7 @@ fn bind<'q>(query: Insert<'q>, entry: &'q crate::entry::Entry, payload: &'q str)
 }
 
 fn insert_sql(rows: usize) -> Arc<str> {
-    let row = format!("({})", vec!["?"; COLUMNS].join(","));
+    let row = format!("({})", ["?"; COLUMNS].join(","));
     let columns = "room_id,seq,entry_id,kind,messages,at,sender,client_id,payload";
     format!("INSERT INTO entries ({columns}) VALUES {}", vec![row; rows].join(",")).into()
 }
@@ -346,7 +346,15 @@ impl Failure {
         if is_unique_violation(&error) { Self::Displaced } else { Self::Before(error) }
     }
 
+    /// Of a statement that is a transaction of its own: it may have failed at its commit.
     fn of_commit(error: sqlx::Error) -> Self {
-        if is_unique_violation(&error) { Self::Displaced } else { Self::During(error) }
+        if is_unique_violation(&error) {
+            Self::Displaced
+        } else if super::code(&error) == Some(super::BUSY) {
+            // It never got the lock.
+            Self::Before(error)
+        } else {
+            Self::During(error)
+        }
     }
 }

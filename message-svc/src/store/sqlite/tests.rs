@@ -1,0 +1,95 @@
+//! SQLite against the contract of every store, and what is SQLite's own: files that cannot be opened.
+
+use std::path::Path;
+
+use crate::{
+    config::SqliteConfig,
+    store::contract::contract_suite,
+    testing::{message, message_entry, new_room, sqlite, sqlite_in, user, whole_log},
+};
+
+use super::*;
+
+contract_suite!(sqlite);
+
+async fn refused(path: &Path) -> String {
+    match SqliteStore::open(path, &SqliteConfig::default()).await {
+        Ok(_) => panic!("opened"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_opening_again() {
+    let (store, folder) = sqlite().await;
+    let room = new_room(crate::room::RoomType::Public, "room", user());
+    store.create_room(&room).await.expect("made");
+    let entry = message_entry(room.meta.id, 1, 1, message(user(), "a", "x"));
+    store.append([entry.clone()].into()).await.expect("written");
+    store.close().await;
+    assert!(store.append([entry.clone()].into()).await.is_err(), "a closed store takes nothing");
+    let store = sqlite_in(&folder).await;
+    assert_eq!(whole_log(&*store, room.meta.id).await, [entry]);
+    store.check().await.expect("works");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named_in_one_sentence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("messages.db");
+    std::fs::write(&path, "this is no database, though it is long enough to be looked at ".repeat(100)).expect("written");
+    let sentence = refused(&path).await;
+    assert!(sentence.contains(&path.display().to_string()) && sentence.contains("damaged"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_named_in_one_sentence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let sentence = refused(&file.join("data").join("messages.db")).await;
+    assert!(sentence.contains("cannot be made"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let (store, folder) = sqlite().await;
+    store.close().await;
+    let path = folder.path().join("messages.db");
+    let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.expect("opens");
+    sqlx::query(
+        "INSERT INTO message_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'later', true, x'00', 0)",
+    )
+    .execute(&mut connection)
+    .await
+    .expect("written");
+    drop(connection);
+    let sentence = refused(&path).await;
+    assert!(sentence.contains("newer version") && sentence.contains("9999"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_write_fails_as_surely_not_written_while_another_program_holds_the_lock() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("messages.db");
+    let config = SqliteConfig { busy_ms: 50, ..SqliteConfig::default() };
+    let store = SqliteStore::open(&path, &config).await.expect("opens");
+    let room = new_room(crate::room::RoomType::Public, "room", user());
+    store.create_room(&room).await.expect("made");
+    let mut other = SqliteConnectOptions::new().filename(&path).connect().await.expect("opens");
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("locks");
+    // One entry and three take different ways to the disk.
+    let batch = |from, to| -> Batch {
+        (from..=to).map(|n| message_entry(room.meta.id, n, n, message(user(), "a", "x"))).collect()
+    };
+    for batch in [batch(1, 1), batch(1, 3)] {
+        let error = store.append(batch).await.expect_err("is locked out");
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+        assert!(store.check().await.is_err(), "and is not ready");
+    }
+    sqlx::query("ROLLBACK").execute(&mut other).await.expect("lets go");
+    assert_eq!(store.append(batch(1, 1)).await.expect("writes again"), Outcome::Done);
+    assert_eq!(store.append(batch(2, 4)).await.expect("writes again"), Outcome::Done);
+    store.check().await.expect("and is ready");
+}
