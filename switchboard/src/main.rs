@@ -31,6 +31,15 @@ enum Command {
     /// Checks or shows the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// The keys of the data folder.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Makes every key that is missing, for production, where no process makes one by itself.
+    Init,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,5 +56,6 @@ fn main() -> ExitCode {
         Command::Up => up::run(&cli.flags),
         Command::Config(ConfigCommand::Check) => settings::check(&cli.flags),
         Command::Config(ConfigCommand::Show) => settings::show(&cli.flags),
+        Command::Keys(KeysCommand::Init) => settings::init_keys(&cli.flags),
     }
 }

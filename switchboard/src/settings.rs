@@ -1,11 +1,11 @@
-//! `switchboard config`: the settings of all four services as they count, for people. It reads them as the services do,
-//! and changes nothing.
+//! `switchboard config` and `switchboard keys`: the settings of all four services as they count, for people, and the keys
+//! of the data folder. It reads them as the services do.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use mesh::{
     config::{ConfigError, Flags, Loader, MeshConfig, Setting},
-    process,
+    keys, process,
 };
 
 /// The settings of all four services.
@@ -48,17 +48,37 @@ pub(crate) fn check(flags: &Flags) -> ExitCode {
 }
 
 /// Prints every setting.
-#[expect(clippy::print_stdout, reason = "it is what the command is for")]
 pub(crate) fn show(flags: &Flags) -> ExitCode {
     match Settings::load(flags) {
         Ok((_, list)) => {
             let width = list.iter().map(|setting| setting.path.len() + setting.value.len()).max().unwrap_or(0);
+            let mut text = String::new();
             for Setting { path, value, origin } in list {
                 let line = format!("{path} = {value}");
-                println!("{line:<width$}    # {origin}", width = width.min(76) + 3);
+                text += &format!("{line:<width$}    # {origin}\n", width = width.min(76) + 3);
             }
+            // A reader that has seen enough (`| head`) is no fault.
+            drop(std::io::stdout().write_all(text.as_bytes()));
             ExitCode::SUCCESS
         }
         Err(error) => process::fail("switchboard", &error),
+    }
+}
+
+/// Makes the keys that are missing.
+#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+pub(crate) fn init_keys(flags: &Flags) -> ExitCode {
+    let mut loader = Loader::from_env(flags);
+    let mesh: MeshConfig = loader.section();
+    let made = loader.finish().map_err(|error| process::fail("switchboard", &error));
+    match made.and_then(|()| keys::init(&mesh.data).map_err(|error| process::fail("switchboard", &error))) {
+        Ok(folder) => {
+            println!(
+                "The keys are in {}. Keep a copy: without them every token and session is lost.",
+                folder.display()
+            );
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
     }
 }
