@@ -23,6 +23,14 @@ pub(crate) struct Origin {
     pub(crate) https: bool,
 }
 
+impl Origin {
+    /// Where the request with these extensions comes from; the middleware `origin` put it there.
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        let nobody = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), https: false };
+        extensions.get().copied().unwrap_or(nobody)
+    }
+}
+
 impl Proxies {
     pub(crate) fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)

@@ -15,7 +15,7 @@ use mesh::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::limit::Rates;
+use crate::{limit::Rates, realtime::RealtimeConfig};
 
 /// Everything that a gateway process is told.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +57,9 @@ pub struct GatewayConfig {
     pub body_bytes_max: usize,
     /// Bytes of a request's path and query; default 8 KiB: a hundred ids fit twice.
     pub uri_bytes_max: usize,
+    /// Requests in progress at once, Socket.IO aside; more are refused with UNAVAILABLE. Default 2,000: with bodies of
+    /// the largest size they hold 512 MiB, with usual ones a few.
+    pub requests_max: usize,
     /// Milliseconds for a REST request from its head to its answer's; default 15,000, below the 30 s or 60 s of common
     /// proxies, so that the client sees our error and not theirs. Slow bodies end by it too.
     pub request_timeout_ms: u64,
@@ -69,6 +72,8 @@ pub struct GatewayConfig {
     pub serve: ServeLimits,
     /// How many calls an address and an account may make.
     pub rates: Rates,
+    /// Sockets and the rooms that they follow.
+    pub realtime: RealtimeConfig,
 }
 
 impl Default for GatewayConfig {
@@ -82,11 +87,13 @@ impl Default for GatewayConfig {
             web_dir: PathBuf::new(),
             body_bytes_max: 256 * 1024,
             uri_bytes_max: 8 * 1024,
+            requests_max: 2_000,
             request_timeout_ms: 15_000,
             call_timeout_ms: 10_000,
             rooms_listed_max: 1_000,
             serve: ServeLimits::default(),
             rates: Rates::default(),
+            realtime: RealtimeConfig::default(),
         }
     }
 }
@@ -145,11 +152,13 @@ impl Section for GatewayConfig {
         }
         problems.range("body_bytes_max", self.body_bytes_max, 64 * 1024, 64 << 20);
         problems.range("uri_bytes_max", self.uri_bytes_max, 1024, 64 * 1024);
+        problems.range("requests_max", self.requests_max, 1, 1_000_000);
         problems.range("request_timeout_ms", self.request_timeout_ms, 100, 600_000);
         problems.range("call_timeout_ms", self.call_timeout_ms, 10, self.request_timeout_ms);
         problems.range("rooms_listed_max", self.rooms_listed_max, 100, 100_000);
         self.serve.validate("serve.", problems);
         self.rates.validate("rates.", problems);
+        self.realtime.validate("realtime.", problems);
     }
 }
 

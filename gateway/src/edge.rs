@@ -6,15 +6,21 @@ use std::{sync::Arc, time::Duration};
 use mesh::{
     client::{self, Clients},
     config::MeshConfig,
-    identity::{Identity, ServiceName},
+    identity::{Identity, ServiceName, UserCaller},
     keys::KeyError,
+    time::Millis,
 };
+use tokio::sync::Semaphore;
 
 use crate::{
     address::Proxies,
     config::{Config, GatewayConfig},
     limit::Limiter,
+    ws_token::WsTokens,
 };
+
+/// No access token lives longer: 30 days at most, and a day for clocks that differ.
+const TOKEN_LIFE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// The shared parts.
 pub(crate) struct Edge {
@@ -23,7 +29,10 @@ pub(crate) struct Edge {
     pub(crate) identity: Arc<Identity>,
     pub(crate) clients: Clients,
     pub(crate) limiter: Limiter,
+    pub(crate) ws_tokens: WsTokens,
     pub(crate) proxies: Proxies,
+    /// Places for requests in progress.
+    pub(crate) requests: Semaphore,
 }
 
 impl Edge {
@@ -36,9 +45,20 @@ impl Edge {
         let identity = Identity::new(ServiceName::Gateway, &mesh)?;
         let clients = Clients::connect(&mesh);
         client::AskAuth::install(&identity, &clients, &mesh);
+        let ws_tokens = WsTokens::new(&mesh, &gateway)?;
         let limiter = Limiter::new(&gateway.rates, mesh.profile);
         let proxies = Proxies::new(gateway.trusted_proxies());
-        Ok(Arc::new(Self { config: gateway, mesh, identity, clients, limiter, proxies }))
+        let requests = Semaphore::new(gateway.requests_max);
+        Ok(Arc::new(Self { config: gateway, mesh, identity, clients, limiter, ws_tokens, proxies, requests }))
+    }
+
+    /// A session was ended through this gateway: it counts here at once, without waiting for the news of it.
+    pub(crate) fn ended_here(&self, user: &UserCaller) {
+        let Some(session) = user.session_id else { return };
+        if !self.identity.is_revoked(session) {
+            // The news itself brings the exact time at which it may be forgotten.
+            self.identity.revoke(session, 0, Millis::now().plus(TOKEN_LIFE_MAX));
+        }
     }
 
     /// For one call to a service.

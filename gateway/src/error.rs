@@ -2,11 +2,14 @@
 //! a [`Refusal`] here and nowhere else; the fields' names become those that the client sent. What the codes mean is in
 //! `mesh::error`. Over REST the body is written by the `request_id` middleware, the only one that knows the id.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use mesh::error::{Reason, Refusal};
+use mesh::{
+    error::{Reason, Refusal},
+    telemetry::Failure,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -42,6 +45,9 @@ pub(crate) struct ErrorObject {
     pub(crate) request_id: Option<String>,
     #[serde(skip)]
     retry_after: Option<Duration>,
+    /// For the log alone.
+    #[serde(skip)]
+    cause: Option<Arc<Refusal>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -71,6 +77,23 @@ impl ErrorObject {
         self
     }
 
+    /// The same with one more field.
+    #[must_use]
+    pub(crate) fn with_error(mut self, field: &str, message: &str) -> Self {
+        self.errors.push(FieldError { field: field.to_owned(), message: message.to_owned() });
+        self
+    }
+
+    /// Two refusals of one request as one: the first one's words when both are about fields, else the graver one.
+    #[must_use]
+    pub(crate) fn joined(mut self, other: Self) -> Self {
+        if self.code != other.code {
+            return if other.status_code > self.status_code { other } else { self };
+        }
+        self.errors.extend(other.errors);
+        self
+    }
+
     /// How many seconds to wait, rounded up so that nobody comes back too early.
     pub(crate) fn retry_after_secs(&self) -> Option<u64> {
         self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1))
@@ -79,15 +102,15 @@ impl ErrorObject {
 
 impl From<Refusal> for ErrorObject {
     fn from(refusal: Refusal) -> Self {
-        let message = message(refusal.reason).map_or(refusal.message, str::to_owned);
-        let errors = refusal
-            .violations
-            .into_iter()
-            .map(|violation| FieldError { field: client_field(&violation.field), message: violation.message })
+        let (code, retry_after) = (refusal.reason, refusal.retry_after);
+        let message = message(code).map_or_else(|| refusal.message.clone(), str::to_owned);
+        let violations = refusal.violations.iter();
+        let errors = violations
+            .map(|violation| FieldError { field: client_field(&violation.field), message: violation.message.clone() })
             .collect();
-        let code = refusal.reason;
-        let retry_after = refusal.retry_after;
-        Self { success: false, status_code: code.http(), code, message, errors, request_id: None, retry_after }
+        // A service's own fault is in its log with its cause; here it is one line that leads there.
+        let cause = (code.http() >= 500).then(|| Arc::new(refusal));
+        Self { success: false, status_code: code.http(), code, message, errors, request_id: None, retry_after, cause }
     }
 }
 
@@ -105,14 +128,19 @@ impl From<mesh::identity::TokenError> for ErrorObject {
 
 /// The words that the contract fixes for a code; the others are the refusal's own.
 fn message(reason: Reason) -> Option<&'static str> {
-    Some(match reason {
-        Reason::InvalidCredentials => "Invalid credentials",
-        reason if reason.http() == 401 => "Unauthorized",
-        Reason::RoomNotFound => "Room not found",
-        Reason::AccountExists => "User with this email or username already exists",
-        Reason::Internal => "Internal error",
-        _ => return None,
-    })
+    if reason == Reason::InvalidCredentials {
+        Some("Invalid credentials")
+    } else if reason.http() == 401 {
+        Some("Unauthorized")
+    } else if reason == Reason::RoomNotFound {
+        Some("Room not found")
+    } else if reason == Reason::AccountExists {
+        Some("User with this email or username already exists")
+    } else if reason == Reason::Internal {
+        Some("Internal error")
+    } else {
+        None
+    }
 }
 
 /// The messages that a request's fields may stand in; a client sends the fields alone.
@@ -150,6 +178,8 @@ impl IntoResponse for ErrorObject {
         if self.status_code == 401 {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        let source = self.cause.clone().map(|cause| cause as Arc<dyn std::error::Error + Send + Sync>);
+        response.extensions_mut().insert(Failure { code: self.code.as_str(), source });
         response.extensions_mut().insert(self);
         response
     }
@@ -204,7 +234,7 @@ mod tests {
                 Reason::AccountExists => "User with this email or username already exists",
                 Reason::Internal => "Internal error",
                 reason if reason.http() == 401 => "Unauthorized",
-                _ => "the service's own words",
+                _other => "the service's own words",
             };
             assert_eq!(object.message, words, "{reason}");
         }

@@ -7,7 +7,7 @@ mod room;
 
 pub(crate) use account::{Profile, Session, User};
 use mesh::time::Millis;
-pub(crate) use room::{Member, Message, Pagination, Room, RoomType, SeqPagination};
+pub(crate) use room::{Member, Message, Pagination, Room, SeqPagination};
 use serde_json::{Map, Value};
 
 /// A JSON object that an application keeps with us.

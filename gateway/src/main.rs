@@ -1,1 +1,15 @@
-fn main() {}
+//! The process `gateway`: its settings, its ports, and the edge on them.
+
+use std::process::ExitCode;
+
+use gateway::Config;
+
+fn main() -> ExitCode {
+    mesh::process::run(
+        "gateway",
+        "The REST and Socket.IO edge of Switchboard",
+        Config::load,
+        |config| &config.mesh,
+        gateway::run,
+    )
+}

@@ -14,7 +14,7 @@ use super::{Object, object, time};
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct User {
-    /// A UUIDv7; treat it as opaque.
+    /// Opaque.
     id: String,
     /// 3–32 letters, digits, `_`, `.`, `-`.
     username: String,

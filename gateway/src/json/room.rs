@@ -114,7 +114,7 @@ impl From<pb::Member> for Member {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Message {
-    /// A UUIDv7; treat it as opaque.
+    /// Opaque.
     id: String,
     /// Its place in the room's log.
     seq: i64,

@@ -1,0 +1,103 @@
+//! What every operation of the document shares: its title, its security scheme, and the errors that any call may meet, so
+//! that a handler names only those of its own.
+
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, ServerBuilder,
+    header::HeaderBuilder,
+    path::{Operation, ParameterIn, PathItem},
+    schema::{ObjectBuilder, Type},
+    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    tag::TagBuilder,
+};
+
+use crate::error::ErrorObject;
+
+const ABOUT: &str = "Accounts, people, rooms and messages. The same routes are served under `/api` and `/api/v1`.\n\n\
+    Times are RFC 3339 in UTC with milliseconds; ids are opaque. Every answer carries `x-request-id`. Unknown fields in \
+    a body are ignored. Errors are one object: branch on its `code`, never on its `message`.\n\n\
+    Live delivery is over Socket.IO at the path `/socket`; `GET /api/auth/ws-token` gives the token for it.";
+
+/// The areas, in the order of the page.
+const TAGS: [(&str, &str); 5] = [
+    ("Accounts", "Register, log in and out, tokens, the caller's own profile"),
+    ("Sessions", "The caller's logins on their devices"),
+    ("Users", "People as others see them"),
+    ("Rooms", "Rooms and their members"),
+    ("Messages", "History, and sending once"),
+];
+
+/// Errors that are told once: the name, the status and when.
+const SHARED: [(&str, &str, &str); 8] = [
+    ("Invalid", "400", "VALIDATION_FAILED with an entry in `errors` for each bad field, or MALFORMED_BODY"),
+    ("Unauthorized", "401", "UNAUTHORIZED, TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED"),
+    ("TooLarge", "413", "PAYLOAD_TOO_LARGE: the body is past its limit, 256 KiB by default"),
+    ("MediaType", "415", "UNSUPPORTED_MEDIA_TYPE: the body must be application/json"),
+    ("RateLimited", "429", "RATE_LIMITED: come back after the seconds in `retry-after`"),
+    ("Internal", "500", "INTERNAL: a fault of ours; the log has it under `requestId`"),
+    ("Unavailable", "503", "UNAVAILABLE: a service is away; try again"),
+    ("DeadlineExceeded", "504", "DEADLINE_EXCEEDED: the answer did not come in time"),
+];
+
+/// Completes the document that the routers made.
+pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+    document.info = InfoBuilder::new()
+        .title("Switchboard")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
+        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+        .build();
+    document.servers = Some(vec![ServerBuilder::new().url("/").build()]);
+    let tag = |(name, text): (&str, &str)| TagBuilder::new().name(name).description(Some(text)).build();
+    document.tags = Some(TAGS.into_iter().map(tag).collect());
+    let components = document.components.get_or_insert_default();
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("The `accessToken` of registering, logging in or refreshing"))
+        .build();
+    components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    for (name, status, text) in SHARED {
+        components.responses.insert(name.to_owned(), RefOr::T(shared(status, text)));
+    }
+    document.paths.paths.values_mut().flat_map(operations).for_each(add_errors);
+    document
+}
+
+fn shared(status: &str, text: &str) -> Response {
+    let schema = Ref::from_schema_name(<ErrorObject as utoipa::ToSchema>::name());
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let response = ResponseBuilder::new().description(text).content("application/json", content);
+    if status != "429" {
+        return response.build();
+    }
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).build();
+    let header = HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds to wait")).build();
+    response.header("retry-after", header).build()
+}
+
+/// The operations of a path, for those methods that this API has.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [get, put, post, delete, patch].into_iter().filter_map(Option::as_mut)
+}
+
+fn add_errors(operation: &mut Operation) {
+    let body = operation.request_body.is_some();
+    let query = operation.parameters.iter().flatten().any(|parameter| match parameter {
+        RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
+        RefOr::Ref(_) => false,
+    });
+    let bearer = operation.security.is_some();
+    for (name, status, _) in SHARED {
+        let applies = match status {
+            "400" => body || query,
+            "401" => bearer,
+            "413" | "415" => body,
+            _ => true,
+        };
+        if applies {
+            let shared = RefOr::Ref(Ref::from_response_name(name));
+            operation.responses.responses.entry(status.to_owned()).or_insert(shared);
+        }
+    }
+}

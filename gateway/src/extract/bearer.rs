@@ -1,0 +1,34 @@
+//! The user who calls over REST, by the access token in `authorization`. It is verified here, without a call; the
+//! services verify it again, because it goes with every call to them.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::{header, request::Parts};
+use mesh::{
+    error::{Reason, Refusal},
+    identity::{self, UserCaller},
+};
+
+use crate::{address::Origin, edge::Edge, error::ErrorObject, limit::Class};
+
+/// The caller and their token.
+pub(crate) struct Bearer {
+    /// The access token, verified: header-safe ASCII.
+    pub(crate) token: String,
+    pub(crate) user: UserCaller,
+}
+
+impl FromRequestParts<Arc<Edge>> for Bearer {
+    type Rejection = ErrorObject;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Arc<Edge>) -> Result<Self, ErrorObject> {
+        let value = parts.headers.get(header::AUTHORIZATION).ok_or_else(Refusal::unauthorized)?;
+        let invalid = || Refusal::new(Reason::TokenInvalid, "Unauthorized");
+        let token = value.to_str().ok().and_then(identity::bearer).ok_or_else(invalid)?;
+        let user = edge.identity.verify_access(token).await?.caller();
+        let origin = Origin::of(&parts.extensions);
+        edge.limiter.check_account(Class::Rest, origin.address, user.user_id)?;
+        Ok(Self { token: token.to_owned(), user })
+    }
+}

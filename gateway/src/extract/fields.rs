@@ -1,0 +1,200 @@
+//! Typed fields of a JSON object, which gathers what is wrong with each instead of ending at the first. REST bodies and
+//! payloads of Socket.IO events are read with it. It refuses wrong types, missing fields, U+0000 and numbers that would
+//! not survive; lengths and alphabets are the services' business.
+
+use mesh::{error::Refusal, text::Violations};
+use serde_json::Value;
+
+use crate::json::Object;
+
+/// A type that can be read from the fields of an object.
+pub(crate) trait FromFields: Sized {
+    /// Reads every field, also after a bad one: what it makes then is thrown away.
+    fn read(fields: &mut Fields) -> Self;
+}
+
+/// The fields of an object, and what was wrong with them so far.
+pub(crate) struct Fields {
+    object: Object,
+    violations: Violations,
+}
+
+impl Fields {
+    pub(crate) fn new(object: Object) -> Self {
+        Self { object, violations: Violations::default() }
+    }
+
+    /// Text that must be there.
+    pub(crate) fn required(&mut self, field: &str) -> String {
+        self.text(field).unwrap_or_else(|| {
+            // A value of another type has its violation already.
+            if matches!(self.object.get(field), None | Some(Value::Null)) {
+                self.violations.push(field, "is required");
+            }
+            String::new()
+        })
+    }
+
+    /// Text that may be absent; null is the same.
+    pub(crate) fn text(&mut self, field: &str) -> Option<String> {
+        match self.object.get(field)? {
+            Value::Null => None,
+            Value::String(text) if text.contains('\0') => self.refuse(field, "must not contain U+0000"),
+            Value::String(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                self.refuse(field, "must be text")
+            }
+        }
+    }
+
+    /// Text of a change: absent leaves it, null empties it.
+    pub(crate) fn changed_text(&mut self, field: &str) -> Option<String> {
+        if self.object.get(field)?.is_null() { Some(String::new()) } else { self.text(field) }
+    }
+
+    /// An object that may be absent; null is the same.
+    pub(crate) fn object(&mut self, field: &str) -> Option<Object> {
+        match self.object.get(field)? {
+            Value::Null => None,
+            Value::Object(object) => match object.iter().find_map(|(key, value)| unfit_entry(key, value)) {
+                Some(message) => self.refuse(field, message),
+                None => Some(object.clone()),
+            },
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                self.refuse(field, "must be an object")
+            }
+        }
+    }
+
+    /// An object of a change: absent leaves it, null empties it.
+    pub(crate) fn changed_object(&mut self, field: &str) -> Option<Object> {
+        if self.object.get(field)?.is_null() { Some(Object::new()) } else { self.object(field) }
+    }
+
+    /// One of some words; the default when absent.
+    pub(crate) fn one_of<T: Copy>(&mut self, field: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(field)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        found.or_else(|| {
+            let words = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
+            self.refuse(field, format!("must be {words}"))
+        })
+    }
+
+    /// One of some words, which must be there.
+    pub(crate) fn required_one_of<T: Copy>(&mut self, field: &str, words: &[(&str, T)]) -> Option<T> {
+        if matches!(self.object.get(field), None | Some(Value::Null)) {
+            return self.refuse(field, "is required");
+        }
+        self.one_of(field, words)
+    }
+
+    /// Whether the field is there, whatever its value.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.object.contains_key(field)
+    }
+
+    /// Says that a field is not good.
+    pub(crate) fn refuse<T>(&mut self, field: &str, message: impl Into<String>) -> Option<T> {
+        self.violations.push(field, message);
+        None
+    }
+
+    /// What was wrong, if anything.
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` with an entry for each bad field.
+    pub(crate) fn finish(self) -> Result<(), Refusal> {
+        self.violations.into_result()
+    }
+}
+
+fn unfit_entry(key: &str, value: &Value) -> Option<&'static str> {
+    if key.contains('\0') { Some("must not contain U+0000") } else { unfit(value) }
+}
+
+/// Why a value of an application's own cannot be kept as it is. The recursion is bounded by the parser's depth, 128.
+fn unfit(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::String(text) => text.contains('\0').then_some("must not contain U+0000"),
+        Value::Number(number) => {
+            (!survives(number)).then_some("must not contain whole numbers beyond 2^53: send them as text")
+        }
+        Value::Array(values) => values.iter().find_map(unfit),
+        Value::Object(object) => object.iter().find_map(|(key, value)| unfit_entry(key, value)),
+        Value::Null | Value::Bool(_) => None,
+    }
+}
+
+/// Numbers travel as doubles; a whole number that a double cannot hold would come back as another one.
+fn survives(number: &serde_json::Number) -> bool {
+    const WHOLE_MAX: u64 = 1 << 53;
+    match (number.as_i64(), number.as_u64()) {
+        (Some(whole), _) => whole.unsigned_abs() <= WHOLE_MAX,
+        (None, Some(_)) => false,
+        (None, None) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(value: &Value) -> Fields {
+        Fields::new(value.as_object().expect("object").clone())
+    }
+
+    fn messages(fields: Fields) -> Vec<(String, String)> {
+        let refusal = fields.finish().expect_err("violations");
+        refusal.violations.into_iter().map(|violation| (violation.field, violation.message)).collect()
+    }
+
+    #[test]
+    fn every_bad_field_is_named_and_good_ones_are_read() {
+        let mut f = fields(&json!({"a": "x", "b": 1, "c": null, "d": "x\u{0}", "e": [], "f": "blue", "unknown": {}}));
+        assert_eq!(f.required("a"), "x");
+        f.required("b");
+        f.required("c");
+        f.required("missing");
+        f.text("d");
+        f.object("e");
+        f.one_of("f", &[("public", 1), ("private", 2)]);
+        let expected = [
+            ("b", "must be text"),
+            ("c", "is required"),
+            ("missing", "is required"),
+            ("d", "must not contain U+0000"),
+            ("e", "must be an object"),
+            ("f", "must be \"public\" or \"private\""),
+        ];
+        assert_eq!(messages(f), expected.map(|(field, message)| (field.to_owned(), message.to_owned())));
+    }
+
+    #[test]
+    fn in_a_change_null_empties_and_absence_leaves() {
+        let mut f = fields(&json!({"bio": null, "preferences": null}));
+        assert_eq!(f.changed_text("bio").as_deref(), Some(""));
+        assert_eq!(f.changed_text("firstName"), None);
+        assert_eq!(f.changed_object("preferences"), Some(Object::new()));
+        f.finish().expect("good");
+    }
+
+    #[test]
+    fn what_would_not_survive_is_refused_wherever_it_hides() {
+        for bad in [
+            json!({"a": [{"b": "\u{0}"}]}),
+            json!({"a": {"\u{0}": 1}}),
+            json!({"a": [9_007_199_254_740_993_i64]}),
+            json!({"a": u64::MAX}),
+        ] {
+            let mut f = fields(&json!({"metadata": bad}));
+            assert_eq!(f.object("metadata"), None);
+            assert_eq!(messages(f)[0].0, "metadata");
+        }
+        let mut f = fields(&json!({"metadata": {"a": [1.5, -9_007_199_254_740_992_i64, 1e300, true, null, "x"]}}));
+        assert!(f.object("metadata").is_some());
+        f.finish().expect("good");
+    }
+}

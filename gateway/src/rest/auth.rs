@@ -1,0 +1,302 @@
+//! Accounts: register, log in, refresh, log out, password, profile, and the token for a Socket.IO connection. Calls
+//! without a user are made with this gateway's own assertion, so that auth-svc believes where they come from.
+
+use std::sync::Arc;
+
+use axum::{Extension, Json, extract::State};
+use http::{HeaderMap, StatusCode, header};
+use mesh::{error::Refusal, identity::ServiceName, proto::auth::v1 as pb};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{Answer, Done, Shared, Yes, given};
+use crate::{
+    address::Origin,
+    edge::Edge,
+    error::ErrorObject,
+    extract::{Bearer, Body, Fields, FromFields},
+    json::User,
+    limit::Class,
+};
+
+mod profile;
+
+/// The calls that take a password or a refresh token; they have tighter limits.
+pub(super) fn password_routes() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(change_password))
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default()
+        .routes(routes!(logout))
+        .routes(routes!(ws_token))
+        .routes(routes!(profile::get_profile, profile::update_profile))
+}
+
+/// A user with the tokens of a new session.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Authenticated {
+    success: Yes,
+    #[schema(value_type = String)]
+    message: &'static str,
+    user: User,
+    /// A JWT for `authorization: Bearer …`.
+    access_token: String,
+    /// Opaque; good for one refresh.
+    refresh_token: String,
+    /// Seconds until the access token expires.
+    expires_in: i64,
+}
+
+/// Fresh tokens of a session.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Refreshed {
+    success: Yes,
+    /// A JWT for `authorization: Bearer …`.
+    access_token: String,
+    /// Opaque; good for one refresh.
+    refresh_token: String,
+    /// Seconds until the access token expires.
+    expires_in: i64,
+}
+
+/// A token that opens one Socket.IO connection.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WsToken {
+    success: Yes,
+    /// Give it as `auth.token`. It is good once.
+    token: String,
+    /// Seconds until it expires.
+    expires_in: i64,
+}
+
+/// A new account.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct Register {
+    /// 3–32 letters, digits, `_`, `.`, `-`; unique without regard to case.
+    #[schema(example = "ada")]
+    username: String,
+    /// At most 254 characters; unique without regard to case.
+    #[schema(example = "ada@example.com")]
+    email: String,
+    /// 8–128 characters.
+    #[schema(format = Password)]
+    password: String,
+    /// At most 100 characters.
+    first_name: Option<String>,
+    /// At most 100 characters.
+    last_name: Option<String>,
+}
+
+impl FromFields for Register {
+    fn read(fields: &mut Fields) -> Self {
+        Self {
+            username: fields.required("username"),
+            email: fields.required("email"),
+            password: fields.required("password"),
+            first_name: fields.text("firstName"),
+            last_name: fields.text("lastName"),
+        }
+    }
+}
+
+/// Makes an account and its first session.
+#[utoipa::path(post, path = "/auth/register", tag = "Accounts", operation_id = "register", request_body = Register,
+    responses((status = 201, description = "The account, logged in", body = Authenticated)))]
+async fn register(
+    State(edge): Shared,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+    Body(new): Body<Register>,
+) -> Answer<(StatusCode, Json<Authenticated>)> {
+    let message = pb::RegisterRequest {
+        username: new.username,
+        email: new.email,
+        password: new.password,
+        first_name: new.first_name.unwrap_or_default(),
+        last_name: new.last_name.unwrap_or_default(),
+        client: Some(client(&headers, &origin)),
+        // Chosen here, so that a call whose answer is lost can be made again without finding its own account taken.
+        user_id: Uuid::now_v7().to_string(),
+    };
+    let assertion = edge.identity.assertion(ServiceName::Auth, None);
+    let answer = edge.again(&assertion, message, async |request| edge.clients.auth().register(request).await).await?;
+    let user = authenticated(&edge, "User created successfully", answer.account, answer.tokens).await?;
+    Ok((StatusCode::CREATED, Json(user)))
+}
+
+/// Who logs in.
+#[derive(Debug, ToSchema)]
+pub(crate) struct Login {
+    /// The email, or else the username. One of the two is required.
+    email: Option<String>,
+    /// The username, when there is no email.
+    username: Option<String>,
+    /// The password.
+    #[schema(format = Password)]
+    password: String,
+}
+
+impl FromFields for Login {
+    fn read(fields: &mut Fields) -> Self {
+        let (email, username) = (fields.text("email"), fields.text("username"));
+        if !fields.has("email") && !fields.has("username") {
+            fields.refuse::<()>("email", "is required, or username");
+        }
+        Self { email, username, password: fields.required("password") }
+    }
+}
+
+impl Login {
+    /// What the client calls it, and what it is.
+    fn name(self) -> Option<(&'static str, String, String)> {
+        let given = self.email.map(|email| ("email", email)).or_else(|| self.username.map(|name| ("username", name)));
+        given.map(|(field, login)| (field, login, self.password))
+    }
+}
+
+/// Opens a session.
+#[utoipa::path(post, path = "/auth/login", tag = "Accounts", operation_id = "login", request_body = Login,
+    responses(
+        (status = 200, description = "Logged in", body = Authenticated),
+        (status = 401, description = "INVALID_CREDENTIALS", body = ErrorObject),
+    ))]
+async fn login(
+    State(edge): Shared,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+    Body(given): Body<Login>,
+) -> Answer<Json<Authenticated>> {
+    // Null for both: present, and still nothing.
+    let (field, login, password) = given.name().ok_or_else(|| Refusal::field("email", "is required, or username"))?;
+    edge.limiter.check_login(origin.address, &login)?;
+    let message = pb::LoginRequest { login, password, client: Some(client(&headers, &origin)) };
+    let assertion = edge.identity.assertion(ServiceName::Auth, None);
+    let answer = edge
+        .once(&assertion, message, async |request| edge.clients.auth().login(request).await)
+        .await
+        .map_err(|error| error.with_field("login", field))?;
+    Ok(Json(authenticated(&edge, "Login successful", answer.account, answer.tokens).await?))
+}
+
+/// A refresh token.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct Refresh {
+    /// The last one of the session.
+    refresh_token: String,
+}
+
+impl FromFields for Refresh {
+    fn read(fields: &mut Fields) -> Self {
+        Self { refresh_token: fields.required("refreshToken") }
+    }
+}
+
+/// Exchanges a refresh token for fresh tokens.
+///
+/// Repeated with the same token it gives the same successor, until that has been used.
+#[utoipa::path(post, path = "/auth/refresh", tag = "Accounts", operation_id = "refresh", request_body = Refresh,
+    responses(
+        (status = 200, description = "Fresh tokens", body = Refreshed),
+        (status = 401, description = "TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED", body = ErrorObject),
+    ))]
+async fn refresh(State(edge): Shared, Body(given): Body<Refresh>) -> Answer<Json<Refreshed>> {
+    let message = pb::RefreshRequest { refresh_token: given.refresh_token };
+    let assertion = edge.identity.assertion(ServiceName::Auth, None);
+    let answer = edge.again(&assertion, message, async |request| edge.clients.auth().refresh(request).await).await?;
+    let pb::Tokens { access_token, refresh_token, expires_in_secs } = self::given(answer.tokens)?;
+    Ok(Json(Refreshed { success: Yes, access_token, refresh_token, expires_in: expires_in_secs }))
+}
+
+/// A change of password.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct ChangePassword {
+    /// The password until now.
+    #[schema(format = Password)]
+    current_password: String,
+    /// 8–128 characters.
+    #[schema(format = Password)]
+    new_password: String,
+}
+
+impl FromFields for ChangePassword {
+    fn read(fields: &mut Fields) -> Self {
+        Self { current_password: fields.required("currentPassword"), new_password: fields.required("newPassword") }
+    }
+}
+
+/// Sets a new password and ends every other session.
+#[utoipa::path(put, path = "/auth/password", tag = "Accounts", operation_id = "changePassword",
+    request_body = ChangePassword, security(("bearer" = [])),
+    responses(
+        (status = 200, description = "Changed", body = Done),
+        (status = 401, description = "INVALID_CREDENTIALS for a wrong current password", body = ErrorObject),
+    ))]
+async fn change_password(
+    State(edge): Shared,
+    bearer: Bearer,
+    Extension(origin): Extension<Origin>,
+    Body(given): Body<ChangePassword>,
+) -> Answer<Json<Done>> {
+    edge.limiter.check_account(Class::Auth, origin.address, bearer.user.user_id)?;
+    let message =
+        pb::ChangePasswordRequest { current_password: given.current_password, new_password: given.new_password };
+    // Not again: a second try would find the current password changed.
+    edge.once(&bearer.token, message, async |request| edge.clients.auth().change_password(request).await).await?;
+    Ok(Json(Done::new("Password changed successfully")))
+}
+
+/// Ends the session: its access token is refused and its sockets are closed.
+#[utoipa::path(post, path = "/auth/logout", tag = "Accounts", operation_id = "logout", security(("bearer" = [])),
+    responses((status = 200, description = "Logged out", body = Done)))]
+async fn logout(State(edge): Shared, bearer: Bearer) -> Answer<Json<Done>> {
+    let message = pb::LogoutRequest {};
+    edge.again(&bearer.token, message, async |request| edge.clients.auth().logout(request).await).await?;
+    edge.ended_here(&bearer.user);
+    Ok(Json(Done::new("Logged out successfully")))
+}
+
+/// A token that opens one Socket.IO connection, within a minute.
+#[utoipa::path(get, path = "/auth/ws-token", tag = "Accounts", operation_id = "wsToken", security(("bearer" = [])),
+    responses((status = 200, description = "The token", body = WsToken)))]
+async fn ws_token(State(edge): Shared, bearer: Bearer) -> Json<WsToken> {
+    let (token, expires_in) = edge.ws_tokens.issue(&bearer.user);
+    Json(WsToken { success: Yes, token, expires_in })
+}
+
+/// Where a login comes from, for the list of sessions.
+fn client(headers: &HeaderMap, origin: &Origin) -> pb::ClientInfo {
+    let device = headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    pb::ClientInfo { device: device.unwrap_or_default(), ip_address: origin.address.to_string() }
+}
+
+async fn authenticated(
+    edge: &Edge,
+    message: &'static str,
+    account: Option<pb::Account>,
+    tokens: Option<pb::Tokens>,
+) -> Answer<Authenticated> {
+    let (account, tokens) = (given(account)?, given(tokens)?);
+    // The session is open already: a profile that cannot be had now must not keep anybody out.
+    let profile = profile::profile(edge, &tokens.access_token, &account.id).await.unwrap_or_default();
+    Ok(Authenticated {
+        success: Yes,
+        message,
+        user: User::new(account, profile),
+        access_token: tokens.access_token,
+        refresh_token: tokens.refresh_token,
+        expires_in: tokens.expires_in_secs,
+    })
+}
