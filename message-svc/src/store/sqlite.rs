@@ -2,11 +2,17 @@
 //! One committer (`sqlite/committer.rs`) owns the only writing connection; reads have a small pool of their own
 //! (`sqlite/log.rs` the entries, `sqlite/rooms.rs` the rest). The tables are in `migrations/sqlite`.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{
-    ConnectOptions as _, SqlitePool,
+    ConnectOptions as _, SqliteConnection, SqlitePool,
     error::DatabaseError,
     migrate::{MigrateError, Migrator},
     pool::PoolOptions,
@@ -32,6 +38,9 @@ mod rooms;
 /// The migrations' own table: one file may hold the tables of other services.
 const MIGRATIONS_TABLE: &str = "message_migrations";
 
+/// Files up to this size are read through at start. Larger ones show damage when it is read.
+const CHECKED_BYTES_MAX: u64 = 64 << 20;
+
 /// The result code of a lock that another connection holds.
 const BUSY: i32 = 5;
 
@@ -44,18 +53,16 @@ pub(super) struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, making it and its folder when they are missing, and brings its tables up to date.
     pub(super) async fn open(path: &Path, config: &SqliteConfig) -> Result<Self, OpenError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| OpenError {
-                sentence: format!(
-                    "the folder {} cannot be made: {error}; choose another data folder",
-                    folder.display()
-                ),
-                source: Some(Box::new(error)),
-            })?;
-        }
+        make(path).map_err(|error| OpenError {
+            sentence: format!(
+                "the database {} cannot be made or opened: {error}; make its folder writable for this user, or set \
+                 MESSAGE_STORE_URL or SWITCHBOARD_DATA",
+                path.display()
+            ),
+            source: Some(Box::new(error)),
+        })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_millis(config.busy_ms))
@@ -67,6 +74,7 @@ impl SqliteStore {
             .pragma("cache_size", format!("-{}", config.cache_kib))
             .thread_name(|_| "messages-write".into());
         let mut connection = writing.connect().await.map_err(|error| open_error(path, error))?;
+        check(path, &mut connection).await?;
         // `run` makes a future that may not move between threads; sqlx has this one, undocumented, for that reason.
         migrator().run_direct(None, &mut connection, false).await.map_err(|error| migrate_error(path, error))?;
         let readers = PoolOptions::new()
@@ -177,6 +185,31 @@ impl Store for SqliteStore {
     }
 }
 
+/// The file holds what people wrote to each other, so nobody else may read it; SQLite gives its log the same mode.
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map(drop)
+}
+
+/// Whether the file is whole, where that is known in a fraction of a second.
+async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    if fs::metadata(path).map_or(0, |metadata| metadata.len()) > CHECKED_BYTES_MAX {
+        return Ok(());
+    }
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| open_error(path, error))?;
+    if found == "ok" { Ok(()) } else { Err(OpenError { sentence: damaged(path), source: None }) }
+}
+
+fn damaged(path: &Path) -> String {
+    let path = path.display();
+    format!("the database {path} is damaged; restore it from a backup, or move it away to start with none")
+}
+
 fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("./migrations/sqlite");
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
@@ -197,17 +230,15 @@ fn open_error(path: &Path, error: sqlx::Error) -> OpenError {
     const FULL: i32 = 13;
     const CANTOPEN: i32 = 14;
     const NOTADB: i32 = 26;
-    let path = path.display();
+    let shown = path.display();
     let sentence = match code(&error) {
-        Some(CORRUPT | NOTADB) => {
-            format!("the database {path} is damaged; restore it from a backup, or move it away to start with none")
-        }
+        Some(CORRUPT | NOTADB) => damaged(path),
         Some(CANTOPEN | READONLY) => {
-            format!("the database {path} cannot be written; give this user the right to, or choose another data folder")
+            format!("the database {shown} cannot be written; give this user the right to, or choose another data folder")
         }
-        Some(FULL) => format!("the disk of the database {path} is full; make room on it"),
-        Some(BUSY) => format!("the database {path} is locked by another program; end that program"),
-        _ => format!("the database {path} cannot be opened: {error}"),
+        Some(FULL) => format!("the disk of the database {shown} is full; make room on it"),
+        Some(BUSY) => format!("the database {shown} is locked by another program; end that program"),
+        _ => format!("the database {shown} cannot be opened: {error}"),
     };
     OpenError { sentence, source: Some(Box::new(error)) }
 }
