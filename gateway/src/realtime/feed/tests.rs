@@ -1,0 +1,299 @@
+//! One room without a network: what bridges, what is repeated, what is a hole, and who hears what.
+
+use mesh::{
+    error::{Reason, Refusal},
+    proto::message::v1::{self as pb, entry::Event},
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    recent::Bounds,
+    room::{Admitted, Offer, Room, Verdict},
+    *,
+};
+use crate::realtime::{
+    RealtimeConfig,
+    fake::{FakeLink, session, session_of},
+    packet,
+    session::Session,
+};
+
+fn room() -> Arc<Room> {
+    let bounds = Bounds::new(&RealtimeConfig { recent_entries_max: 4, ..RealtimeConfig::default() });
+    Arc::new(Room::new(Uuid::from_u128(9), bounds, &Arc::default()))
+}
+
+fn at(seq: i64) -> Position {
+    Position { seq, cursor: format!("c{seq}").into() }
+}
+
+fn live_room(seq: i64) -> Arc<Room> {
+    let room = room();
+    assert_eq!(room.subscribed(at(seq)), Verdict::Fine);
+    room
+}
+
+fn say(room: &Room, seq: i64) -> Verdict {
+    let message = pb::Message { seq, content: format!("m{seq}"), ..pb::Message::default() };
+    put(room, seq, Event::Message(message))
+}
+
+fn put(room: &Room, seq: i64, event: Event) -> Verdict {
+    room.entry(pb::Entry { seq, create_time: None, event: Some(event) }, format!("c{seq}"))
+}
+
+fn gone(user: Uuid) -> Event {
+    Event::Members(pb::MembersChanged { removed: vec![user.to_string()], ..pb::MembersChanged::default() })
+}
+
+fn admit(room: &Arc<Room>, session: &Arc<Session>, from: i64, merge: bool) -> Result<Admitted, Refusal> {
+    let from = at(from);
+    let offer = Offer { from: &from, member_as_of: from.seq, bridge_max: 10, merge };
+    room.admit(session, &offer, |bridge, end| {
+        let seqs: Vec<_> = bridge.iter().map(|entry| entry.position.seq).collect();
+        Some(packet::ack_of(1, &format!("{seqs:?},\"{}\"", end.cursor)))
+    })
+}
+
+/// What a link got: the seqs of events, other packets as they are.
+fn heard(link: &FakeLink) -> Vec<String> {
+    link.take()
+        .into_iter()
+        .map(|frame| match frame.strip_prefix('2') {
+            Some(event) => {
+                let event: Value = serde_json::from_str(event).expect("JSON");
+                event[1]["seq"].as_i64().map_or_else(|| event[0].to_string(), |seq| seq.to_string())
+            }
+            None => frame,
+        })
+        .collect()
+}
+
+#[test]
+fn the_ack_comes_first_and_every_entry_after_it_once() {
+    let room = live_room(5);
+    let (session, link) = session(FakeLink::new(100));
+    say(&room, 6);
+    assert_eq!(admit(&room, &session, 6, true).expect("in"), Admitted::Live);
+    say(&room, 7);
+    say(&room, 7);
+    say(&room, 6);
+    say(&room, 8);
+    assert_eq!(heard(&link), [r#"31[[],"c6"]"#, "7", "8"]);
+}
+
+#[test]
+fn what_came_while_the_log_was_read_is_bridged_into_the_ack_or_follows_it() {
+    for (merge, expected) in [(true, &[r#"31[[7, 8],"c8"]"#, "9"][..]), (false, &[r#"31[[],"c6"]"#, "7", "8", "9"][..])]
+    {
+        let room = live_room(5);
+        let (session, link) = session(FakeLink::new(100));
+        (6..=8).for_each(|seq| assert_eq!(say(&room, seq), Verdict::Fine));
+        assert_eq!(admit(&room, &session, 6, merge).expect("in"), Admitted::Live);
+        say(&room, 9);
+        assert_eq!(heard(&link), expected);
+    }
+}
+
+#[test]
+fn a_reader_ahead_of_the_feed_hears_nothing_twice() {
+    let room = live_room(5);
+    let (session, link) = session(FakeLink::new(100));
+    assert_eq!(admit(&room, &session, 7, true).expect("in"), Admitted::Live);
+    (6..=8).for_each(|seq| assert_eq!(say(&room, seq), Verdict::Fine));
+    assert_eq!(heard(&link), [r#"31[[],"c7"]"#, "8"]);
+}
+
+#[test]
+fn a_reader_too_far_behind_has_to_read_again() {
+    let room = live_room(0);
+    let (session, link) = session(FakeLink::new(100));
+    (1..=9).for_each(|seq| assert_eq!(say(&room, seq), Verdict::Fine));
+    assert_eq!(admit(&room, &session, 4, true).expect("asked"), Admitted::Behind, "only four are kept");
+    assert_eq!(admit(&room, &session, 5, true).expect("in"), Admitted::Live);
+    assert_eq!(heard(&link), [r#"31[[6, 7, 8, 9],"c9"]"#]);
+}
+
+#[test]
+fn a_hole_is_subscribed_to_again_from_the_last_good_entry() {
+    let room = live_room(5);
+    let (session, link) = session(FakeLink::new(100));
+    assert_eq!(admit(&room, &session, 5, true).expect("in"), Admitted::Live);
+    let (first, _) = room.wanted().expect("wanted");
+    say(&room, 6);
+    assert!(matches!(say(&room, 8), Verdict::Again(wait) if wait.is_zero()));
+    assert_eq!(say(&room, 9), Verdict::Fine, "passed over until the new subscription speaks");
+    let (second, cursor) = room.wanted().expect("wanted");
+    assert!(second != first && cursor == "c6");
+    room.subscribed(at(6));
+    (7..=9).for_each(|seq| assert_eq!(say(&room, seq), Verdict::Fine));
+    assert_eq!(heard(&link)[1..], ["6", "7", "8", "9"]);
+}
+
+#[test]
+fn a_subscription_that_begins_too_late_is_not_believed() {
+    let room = live_room(5);
+    let (session, link) = session(FakeLink::new(100));
+    assert_eq!(admit(&room, &session, 5, true).expect("in"), Admitted::Live);
+    room.cut();
+    assert!(matches!(room.subscribed(at(8)), Verdict::Again(_)));
+    assert_eq!(room.wanted().expect("wanted").1, "c5");
+    // One that begins too early repeats what is known.
+    room.subscribed(at(3));
+    (4..=6).for_each(|seq| assert_eq!(say(&room, seq), Verdict::Fine));
+    assert_eq!(heard(&link)[1..], ["6"]);
+    // A service that never begins where it should gives the sockets no proof: they are closed, not left with a hole.
+    room.cut();
+    while matches!(room.subscribed(at(20)), Verdict::Again(_)) {}
+    assert!(link.is_killed() && heard(&link).is_empty());
+}
+
+#[test]
+fn who_does_not_read_is_closed_and_the_others_hear_on() {
+    let room = live_room(0);
+    let (slow, slow_link) = session(FakeLink::new(2));
+    let (quick, quick_link) = session(FakeLink::new(100));
+    for session in [&slow, &quick] {
+        assert_eq!(admit(&room, session, 0, true).expect("in"), Admitted::Live);
+    }
+    (1..=3).for_each(|seq| assert_eq!(say(&room, seq), Verdict::Fine));
+    assert!(slow_link.is_killed() && !quick_link.is_killed());
+    assert_eq!(heard(&slow_link)[1..], ["1"], "what it got has no hole");
+    assert_eq!(heard(&quick_link)[1..], ["1", "2", "3"]);
+}
+
+#[test]
+fn an_entry_is_encoded_once_for_all() {
+    let room = live_room(0);
+    let before = packet::event("x", "{}");
+    let copy = before.clone();
+    // A clone of a frame shares its text; that is what every socket gets.
+    assert_eq!(before.as_bytes().as_ptr(), copy.as_bytes().as_ptr());
+    say(&room, 1);
+    let offer_at = at(0);
+    let frames: Vec<_> = (0..2)
+        .map(|_| {
+            let (session, _link) = session(FakeLink::new(10));
+            let mut seen = None;
+            let offer = Offer { from: &offer_at, member_as_of: 0, bridge_max: 10, merge: true };
+            let ack = |bridge: &[&Encoded], _: &Position| {
+                seen = Some(bridge[0].frame.as_bytes().as_ptr());
+                None
+            };
+            room.admit(&session, &offer, ack).expect("in");
+            seen.expect("bridged")
+        })
+        .collect();
+    assert_eq!(frames[0], frames[1]);
+}
+
+#[test]
+fn a_removed_user_gets_the_entry_that_says_so_last_on_all_their_sockets() {
+    let room = live_room(0);
+    let (one, one_link) = session(FakeLink::new(100));
+    let (two, two_link) = session_of(one.user_id(), FakeLink::new(100));
+    let (other, other_link) = session(FakeLink::new(100));
+    for session in [&one, &two, &other] {
+        assert_eq!(admit(&room, session, 0, true).expect("in"), Admitted::Live);
+    }
+    put(&room, 1, gone(one.user_id()));
+    say(&room, 2);
+    assert_eq!((&heard(&one_link)[1..], &heard(&two_link)[1..]), (&["1".to_owned()][..], &["1".to_owned()][..]));
+    assert_eq!(heard(&other_link)[1..], ["1", "2"]);
+    assert!(one.room(room.id).is_none() && other.room(room.id).is_some());
+}
+
+#[test]
+fn a_removal_from_before_the_membership_is_history() {
+    let room = live_room(0);
+    let (session, link) = session(FakeLink::new(100));
+    let from = at(0);
+    // Removed by entry 1, a member again as of entry 2, which the feed has not got yet.
+    let offer = Offer { from: &from, member_as_of: 2, bridge_max: 10, merge: true };
+    room.admit(&session, &offer, |_, _| None).expect("in");
+    put(&room, 1, gone(session.user_id()));
+    say(&room, 2);
+    say(&room, 3);
+    assert_eq!(heard(&link), ["1", "2", "3"]);
+}
+
+#[test]
+fn who_is_removed_while_joining_does_not_get_in() {
+    let room = live_room(5);
+    let (session, link) = session(FakeLink::new(100));
+    put(&room, 6, gone(session.user_id()));
+    assert_eq!(admit(&room, &session, 5, true).expect_err("out").reason, Reason::NotAMember);
+    say(&room, 7);
+    assert!(heard(&link).is_empty() && session.room(room.id).is_none());
+}
+
+#[test]
+fn a_closed_room_says_so_last_and_lets_nobody_in() {
+    let room = live_room(0);
+    let (session, link) = session(FakeLink::new(100));
+    assert_eq!(admit(&room, &session, 0, true).expect("in"), Admitted::Live);
+    assert_eq!(put(&room, 1, Event::RoomClosed(pb::RoomClosed::default())), Verdict::Ended);
+    say(&room, 2);
+    assert_eq!(heard(&link)[1..], ["1"]);
+    assert_eq!(admit(&room, &session, 1, true).expect_err("closed").reason, Reason::RoomNotFound);
+    assert!(session.room(room.id).is_none() && room.wanted().is_none());
+}
+
+#[test]
+fn a_join_anew_that_fails_leaves_the_socket_as_live_as_it_was() {
+    let room = live_room(0);
+    let (session, link) = session(FakeLink::new(100));
+    assert_eq!(admit(&room, &session, 0, true).expect("in"), Admitted::Live);
+    say(&room, 1);
+    let watcher = room.suspend(&session).expect("it was live");
+    say(&room, 2);
+    assert_eq!(heard(&link)[1..], ["1"], "nothing comes while it joins");
+    room.restore(watcher);
+    say(&room, 3);
+    assert_eq!(heard(&link), ["2", "3"]);
+    // With too much missed it is closed: it could not be told.
+    let watcher = room.suspend(&session).expect("it was live");
+    (4..=9).for_each(|seq| assert_eq!(say(&room, seq), Verdict::Fine));
+    room.restore(watcher);
+    assert!(link.is_killed());
+}
+
+#[test]
+fn typing_is_told_to_all_but_its_user() {
+    let room = live_room(0);
+    let (typist, typist_link) = session(FakeLink::new(100));
+    let (other, other_link) = session(FakeLink::new(100));
+    for session in [&typist, &other] {
+        assert_eq!(admit(&room, session, 0, true).expect("in"), Admitted::Live);
+    }
+    for typing in [true, false] {
+        let user_id = typist.user_id().to_string();
+        room.typing(&pb::watch_rooms_response::Typing { user_id, username: "ada".into(), typing });
+    }
+    assert_eq!(typist_link.take().len(), 1);
+    let frames = other_link.take();
+    let expected = format!(r#"{{"roomId":"{}","userId":"{}","username":"ada"}}]"#, room.name, typist.user_id());
+    assert_eq!(frames[1..], [format!(r#"2["typing_start",{expected}"#), format!(r#"2["typing_stop",{expected}"#)]);
+}
+
+#[test]
+fn a_log_of_another_life_closes_the_sockets_and_starts_anew() {
+    let room = live_room(5);
+    let (session, link) = session(FakeLink::new(100));
+    assert_eq!(admit(&room, &session, 5, true).expect("in"), Admitted::Live);
+    assert!(matches!(room.dropped(Reason::CursorLost), Verdict::Again(_)));
+    assert!(link.is_killed());
+    assert_eq!(room.wanted().expect("wanted").1, "", "from the newest position of the new log");
+    room.subscribed(at(1));
+    assert_eq!(say(&room, 2), Verdict::Fine);
+}
+
+#[test]
+fn a_closed_socket_is_never_left_in_a_room() {
+    let room = live_room(0);
+    let (session, link) = session(FakeLink::new(100));
+    session.leave(crate::realtime::meter::Closed::Client);
+    assert_eq!(admit(&room, &session, 0, true).expect("asked"), Admitted::Gone);
+    assert!(link.take().is_empty() && room.suspend(&session).is_none());
+}
