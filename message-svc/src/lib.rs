@@ -129,7 +129,8 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let service = MessageServiceServer::new(messages)
         .max_decoding_message_size(mesh.grpc.message_bytes_max)
         .max_encoding_message_size(mesh.grpc.message_bytes_max);
-    let (router, health) = mesh::grpc::router::<MessageServiceServer<Messages>>(Routes::new(service), Arc::clone(&identity), &mesh.grpc);
+    let (router, health) =
+        mesh::grpc::router::<MessageServiceServer<Messages>>(Routes::new(service), Arc::clone(&identity), &mesh.grpc);
     health.set_serving::<MessageServiceServer<Messages>>(true).await;
     let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
         .probe(Arc::new(StoreProbe(Arc::clone(&store))))

@@ -124,3 +124,6 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -274,3 +274,53 @@ fn logged(entry: &Entry, log: LogId) -> Event {
 fn dropped(room_id: String, reason: Reason) -> WatchRoomsResponse {
     WatchRoomsResponse { room_id, event: Some(Event::Dropped(Dropped { reason: reason.as_str().to_owned() })) }
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh::{config::MeshConfig, error::Reason, identity::ServiceName};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn caller(session: Uuid, expires: Option<Millis>) -> UserCaller {
+        UserCaller { user_id: Uuid::now_v7(), session_id: Some(session), roles: Vec::new(), expires, via: None }
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_session_and_with_no_other() {
+        let data = tempfile::tempdir().expect("a folder");
+        let config = MeshConfig { data: data.path().to_owned(), ..MeshConfig::default() };
+        let identity = Identity::new(ServiceName::Message, &config).expect("an identity");
+        let session = Uuid::now_v7();
+        let ending = tokio::spawn(session_end(Arc::clone(&identity), caller(session, None)));
+        identity.revoke(Uuid::now_v7(), 1, Millis(i64::MAX));
+        tokio::task::yield_now().await;
+        assert!(!ending.is_finished());
+        identity.revoke(session, 2, Millis(i64::MAX));
+        assert_eq!(ending.await.expect("no panic").reason, Reason::TokenRevoked);
+
+        let soon = Millis::now().plus(Duration::from_millis(50));
+        let refusal = session_end(identity, caller(Uuid::now_v7(), Some(soon))).await;
+        assert_eq!(refusal.reason, Reason::TokenExpired);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_told_so_in_the_end() {
+        let forever = CancellationToken::new();
+        let mut stream = Outgoing::spawn(2, Duration::from_millis(20), forever, |outlet| async move {
+            for n in 0.. {
+                outlet.send(n).await?;
+            }
+            Ok(())
+        });
+        // Nothing is taken until the task has given up.
+        while !stream.is_over() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(stream.next().await.and_then(Result::ok), Some(0));
+        assert_eq!(stream.next().await.and_then(Result::ok), Some(1));
+        let status = stream.next().await.and_then(Result::err).expect("a status");
+        assert_eq!(Refusal::from_status(&status).reason, Reason::SlowConsumer);
+        assert!(stream.next().await.is_none());
+    }
+}

@@ -64,6 +64,14 @@ impl<T: Send + 'static> Outgoing<T> {
     }
 }
 
+#[cfg(test)]
+impl<T> Outgoing<T> {
+    /// Whether the task has said why it ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.end.get().is_some()
+    }
+}
+
 impl<T> Outlet<T> {
     /// Queues an item; waits while the queue is full.
     ///

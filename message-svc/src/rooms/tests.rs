@@ -177,7 +177,7 @@ async fn joins_that_wait_together_share_entries_of_a_hundred() {
     let log = whole_log(&*store, id).await;
     let people = |entry: &Arc<Entry>| match &entry.event {
         Event::Members(change) => change.joined.len(),
-        _ => 0,
+        Event::Message(_) | Event::Updated(_) | Event::Closed(_) => 0,
     };
     assert_eq!(log.iter().map(people).collect::<Vec<_>>(), [100, 100, 50]);
     let members = store.members(id, None, 1000).await.expect("reads");
@@ -242,7 +242,8 @@ async fn a_room_that_is_closed_under_load_takes_nothing_more() {
         })
     }));
     let closing = async {
-        until("some were sent", async || store.view(id, None).await.expect("reads").expect("room").last_seq > 100).await;
+        until("some were sent", async || store.view(id, None).await.expect("reads").expect("room").last_seq > 100)
+            .await;
         rooms.change(id, Change::Close(senders[0])).await.expect("closed");
     };
     let (sent, ()) = tokio::join!(sending, closing);

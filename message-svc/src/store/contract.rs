@@ -83,7 +83,8 @@ pub(crate) async fn a_room_and_its_owner_are_made_at_once_and_only_once(store: &
     let there = view(store, id, owner).await;
     assert_eq!(*there.meta, room.meta);
     assert_eq!((there.member_count, there.last_seq, there.messages, there.closed), (1, 0, 0, false));
-    let owner_is = Member { user: owner, role: Role::Owner, standing: Standing::new(0, 0), joined_at: room.meta.created_at };
+    let owner_is =
+        Member { user: owner, role: Role::Owner, standing: Standing::new(0, 0), joined_at: room.meta.created_at };
     assert_eq!(there.member, Some(owner_is));
 
     let mut other = new_room(RoomType::Public, "another's", user());
@@ -129,9 +130,8 @@ pub(crate) async fn what_is_not_there_is_answered_the_same_everywhere(store: &dy
 pub(crate) async fn a_batch_is_written_in_order_and_read_back_as_it_was(store: &dyn Store) {
     let room = public(store).await;
     let who = user();
-    let mut batch: Vec<_> = (1..=200)
-        .map(|n| message_entry(room, n, n, message(who, &format!("c{n}"), &format!("message {n}"))))
-        .collect();
+    let mut batch: Vec<_> =
+        (1..=200).map(|n| message_entry(room, n, n, message(who, &format!("c{n}"), &format!("message {n}")))).collect();
     batch.push(entry(room, 201, 200, Event::Closed(RoomClosed { by: Some(who) })));
     assert_eq!(append(store, &batch).await, Outcome::Done);
     assert_eq!(store.entries_after(room, 0, 1000, 1 << 20).await.expect("reads"), batch);
@@ -142,7 +142,7 @@ pub(crate) async fn a_taken_seq_displaces_and_nothing_later_is_written(store: &d
     let room = public(store).await;
     let who = user();
     let first = message_entry(room, 1, 1, message(who, "a", "first"));
-    assert_eq!(append(store, &[first.clone()]).await, Outcome::Done);
+    assert_eq!(append(store, std::slice::from_ref(&first)).await, Outcome::Done);
     let late = [
         message_entry(room, 1, 1, message(who, "b", "late")),
         message_entry(room, 2, 2, message(who, "c", "late too")),
@@ -155,7 +155,7 @@ pub(crate) async fn a_taken_client_id_displaces_for_ever_and_only_in_its_room_an
     let (room, other) = (public(store).await, public(store).await);
     let (who, else_) = (user(), user());
     let first = message_entry(room, 1, 1, message(who, "a", "first"));
-    assert_eq!(append(store, &[first.clone()]).await, Outcome::Done);
+    assert_eq!(append(store, std::slice::from_ref(&first)).await, Outcome::Done);
     let again = [
         message_entry(room, 2, 2, message(who, "b", "new")),
         message_entry(room, 3, 3, message(who, "a", "again")),
@@ -266,7 +266,8 @@ pub(crate) async fn a_loaded_state_is_what_the_entries_make_of_the_room(store: &
             Event::Members(MembersChanged { joined: people[100..].to_vec(), member_count: 151, ..Default::default() }),
         ),
     ];
-    let leave = MembersChanged { left: vec![owner], new_owner: Some(people[0]), member_count: 150, ..Default::default() };
+    let leave =
+        MembersChanged { left: vec![owner], new_owner: Some(people[0]), member_count: 150, ..Default::default() };
     batch.push(entry(room, 4, 1, Event::Members(leave)));
     let back = MembersChanged { joined: vec![owner], member_count: 151, ..Default::default() };
     batch.push(entry(room, 5, 1, Event::Members(back)));
@@ -281,8 +282,7 @@ pub(crate) async fn a_page_of_entries_ends_at_its_bytes_but_is_never_empty(store
     let room = public(store).await;
     let who = user();
     let large = "x".repeat(10_000);
-    let batch: Vec<_> =
-        (1..=6).map(|n| message_entry(room, n, n, message(who, &format!("{n}"), &large))).collect();
+    let batch: Vec<_> = (1..=6).map(|n| message_entry(room, n, n, message(who, &format!("{n}"), &large))).collect();
     assert_eq!(append(store, &batch).await, Outcome::Done);
     let page = async |after, bytes| seqs(&store.entries_after(room, after, 500, bytes).await.expect("reads"));
     assert_eq!(page(0, 1).await, [1]);
@@ -307,7 +307,8 @@ pub(crate) async fn messages_are_found_by_number_and_counted_by_seq(store: &dyn 
     assert_eq!(numbers(5, 9).await, [12]);
     assert_eq!(numbers(-4, 1).await, [4]);
     assert!(numbers(6, 9).await.is_empty());
-    for (seq, expected) in [(0, 0), (3, 0), (4, 1), (5, 1), (6, 2), (12, 5), (13, 5), (999, 5), (Seq::MAX, 5), (-1, 0)] {
+    for (seq, expected) in [(0, 0), (3, 0), (4, 1), (5, 1), (6, 2), (12, 5), (13, 5), (999, 5), (Seq::MAX, 5), (-1, 0)]
+    {
         assert_eq!(store.messages_through(room, seq).await.expect("reads"), expected, "through {seq}");
     }
 }

@@ -234,7 +234,9 @@ fn open_error(path: &Path, error: sqlx::Error) -> OpenError {
     let sentence = match code(&error) {
         Some(CORRUPT | NOTADB) => damaged(path),
         Some(CANTOPEN | READONLY) => {
-            format!("the database {shown} cannot be written; give this user the right to, or choose another data folder")
+            format!(
+                "the database {shown} cannot be written; give this user the right to, or choose another data folder"
+            )
         }
         Some(FULL) => format!("the disk of the database {shown} is full; make room on it"),
         Some(BUSY) => format!("the database {shown} is locked by another program; end that program"),

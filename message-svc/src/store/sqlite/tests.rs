@@ -37,7 +37,8 @@ async fn what_was_written_is_there_after_opening_again() {
 async fn a_damaged_file_is_named_in_one_sentence() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("messages.db");
-    std::fs::write(&path, "this is no database, though it is long enough to be looked at ".repeat(100)).expect("written");
+    std::fs::write(&path, "this is no database, though it is long enough to be looked at ".repeat(100))
+        .expect("written");
     let sentence = refused(&path).await;
     assert!(sentence.contains(&path.display().to_string()) && sentence.contains("damaged"), "{sentence}");
 }

@@ -1,0 +1,247 @@
+//! A message-svc on free ports, a user-svc of which the test decides what it knows, and callers.
+
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use mesh::{
+    client::{self, Clients},
+    config::{Loader, MeshConfig},
+    error::{Reason, Refusal},
+    identity::{Identity, ServiceName, UserCaller},
+    proto::{
+        message::v1::{message_service_client::MessageServiceClient, *},
+        user::v1::{
+            BatchGetUsersRequest, BatchGetUsersResponse, CreateUserRequest, CreateUserResponse, GetUserRequest,
+            GetUserResponse, SetUsernameRequest, SetUsernameResponse, UpdateUserRequest, UpdateUserResponse, User,
+            user_service_server::{UserService, UserServiceServer},
+        },
+    },
+    serve::Listeners,
+};
+use message_svc::Config;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, transport::Channel};
+use uuid::Uuid;
+
+/// Generous: the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What user-svc knows; `None` while it is away.
+type People = Arc<Mutex<Option<HashMap<String, String>>>>;
+
+pub(crate) struct World {
+    _data: TempDir,
+    pub(crate) people: People,
+    identity: Arc<Identity>,
+    clients: Clients,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+/// Somebody who calls through the gateway.
+#[derive(Clone)]
+pub(crate) struct Person {
+    pub(crate) id: String,
+    caller: UserCaller,
+    identity: Arc<Identity>,
+    client: MessageServiceClient<Channel>,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let data = tempfile::tempdir().expect("a folder");
+        let people: People = Arc::new(Mutex::new(Some(HashMap::new())));
+        let users = free_port().await;
+        let user_url = url(&users);
+        let directory = UserServiceServer::new(Directory(Arc::clone(&people)));
+        let router = tonic::service::Routes::new(directory).into_axum_router();
+        let shutdown = CancellationToken::new();
+        let limits = MeshConfig::default().serve;
+        let stop = shutdown.clone();
+        tokio::spawn(async move { mesh::serve::serve(users, router, &limits, stop).await });
+        Self::serve(data, people, user_url, shutdown).await
+    }
+
+    async fn serve(data: TempDir, people: People, user_url: String, shutdown: CancellationToken) -> Self {
+        let listeners = Listeners { grpc: free_port().await, ops: free_port().await };
+        let mut loader = Loader::for_test("");
+        let mut config = Config::load(&mut loader);
+        loader.finish().expect("the defaults are good");
+        config.mesh.data = data.path().to_owned();
+        config.mesh.user_url = user_url;
+        config.mesh.message_url = url(&listeners.grpc);
+        "error".clone_into(&mut config.mesh.telemetry.filter);
+        config.message.names.wait_ms = 500;
+        config.message.names.fresh_secs = 0;
+        config.message.names.pause_secs = 0;
+        config.message.typing.secs = 1;
+        config.message.watch.rooms_max = 8;
+        let identity = Identity::new(ServiceName::Gateway, &config.mesh).expect("an identity");
+        let clients = Clients::connect(&config.mesh);
+        let serving = message_svc::serve(config, listeners, shutdown.clone());
+        let serving = tokio::spawn(async move { serving.await.expect("serves") });
+        Self { _data: data, people, identity, clients, shutdown, serving }
+    }
+
+    /// Somebody with a profile.
+    pub(crate) fn person(&self, username: &str) -> Person {
+        let caller =
+            UserCaller { user_id: Uuid::now_v7(), session_id: None, roles: Vec::new(), expires: None, via: None };
+        let id = caller.user_id.to_string();
+        self.people.lock().expect("lock").get_or_insert_default().insert(id.clone(), username.to_owned());
+        Person { id, caller, identity: Arc::clone(&self.identity), client: self.clients.message() }
+    }
+
+    /// The gateway speaking for itself.
+    pub(crate) fn gateway<T>(&self, message: T) -> (MessageServiceClient<Channel>, Request<T>) {
+        let bearer = self.identity.assertion(ServiceName::Message, None);
+        (self.clients.message(), client::stream_request(message, &bearer))
+    }
+
+    /// A client without any identity.
+    pub(crate) fn stranger(&self) -> MessageServiceClient<Channel> {
+        self.clients.message()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        soon("message-svc stops", self.serving).await.expect("no panic");
+    }
+}
+
+impl Person {
+    pub(crate) fn client(&self) -> MessageServiceClient<Channel> {
+        self.client.clone()
+    }
+
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let bearer = self.identity.assertion(ServiceName::Message, Some(&self.caller));
+        client::request(message, &bearer, PATIENCE)
+    }
+
+    pub(crate) async fn create(&self, name: &str, room_type: RoomType) -> String {
+        let message = CreateRoomRequest { name: name.into(), room_type: room_type.into(), ..Default::default() };
+        let made = self.client().create_room(self.request(message)).await.expect("made");
+        made.into_inner().room.expect("a room").id
+    }
+
+    pub(crate) async fn join(&self, room: &str) -> Result<JoinRoomResponse, Refusal> {
+        let message = JoinRoomRequest { room_id: room.into() };
+        answer(self.client().join_room(self.request(message)).await)
+    }
+
+    pub(crate) async fn leave(&self, room: &str) -> Result<LeaveRoomResponse, Refusal> {
+        let message = LeaveRoomRequest { room_id: room.into() };
+        answer(self.client().leave_room(self.request(message)).await)
+    }
+
+    pub(crate) async fn add(&self, room: &str, user: &str) -> Result<AddMemberResponse, Refusal> {
+        let message = AddMemberRequest { room_id: room.into(), user_id: user.into() };
+        answer(self.client().add_member(self.request(message)).await)
+    }
+
+    pub(crate) async fn remove(&self, room: &str, user: &str) -> Result<RemoveMemberResponse, Refusal> {
+        let message = RemoveMemberRequest { room_id: room.into(), user_id: user.into() };
+        answer(self.client().remove_member(self.request(message)).await)
+    }
+
+    pub(crate) async fn get(&self, room: &str) -> Result<Room, Refusal> {
+        let message = GetRoomRequest { room_id: room.into() };
+        answer(self.client().get_room(self.request(message)).await).map(|got| got.room.expect("a room"))
+    }
+
+    pub(crate) async fn send(&self, room: &str, content: &str) -> Result<Message, Refusal> {
+        let message = SendMessageRequest { room_id: room.into(), content: content.into(), ..Default::default() };
+        answer(self.client().send_message(self.request(message)).await).map(|sent| sent.message.expect("a message"))
+    }
+
+    pub(crate) async fn history(
+        &self,
+        room: &str,
+        position: Option<list_messages_request::Position>,
+        page_size: i32,
+    ) -> Result<ListMessagesResponse, Refusal> {
+        let message = ListMessagesRequest { room_id: room.into(), page_size, position };
+        answer(self.client().list_messages(self.request(message)).await)
+    }
+}
+
+pub(crate) fn answer<T>(result: Result<Response<T>, Status>) -> Result<T, Refusal> {
+    result.map(Response::into_inner).map_err(|status| Refusal::from_status(&status))
+}
+
+/// The reason of a refusal; a panic when it was none.
+pub(crate) fn reason<T>(result: Result<T, Refusal>) -> Reason {
+    match result {
+        Ok(_) => panic!("was not refused"),
+        Err(refusal) => refusal.reason,
+    }
+}
+
+/// The fields that were refused.
+pub(crate) fn fields<T>(result: Result<T, Refusal>) -> Vec<String> {
+    match result {
+        Ok(_) => panic!("was not refused"),
+        Err(refusal) => {
+            assert_eq!(refusal.reason, Reason::ValidationFailed, "{refusal}");
+            refusal.violations.into_iter().map(|violation| violation.field).collect()
+        }
+    }
+}
+
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not in time"))
+}
+
+async fn free_port() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port")
+}
+
+fn url(listener: &TcpListener) -> String {
+    format!("http://{}", listener.local_addr().expect("an address"))
+}
+
+/// user-svc, as far as message-svc needs it.
+struct Directory(People);
+
+fn unused<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("message-svc does not call this"))
+}
+
+#[tonic::async_trait]
+impl UserService for Directory {
+    async fn batch_get_users(
+        &self,
+        request: Request<BatchGetUsersRequest>,
+    ) -> Result<Response<BatchGetUsersResponse>, Status> {
+        let people = self.0.lock().expect("lock");
+        let people = people.as_ref().ok_or_else(|| Status::unavailable("away"))?;
+        let users = request.into_inner().user_ids.into_iter().filter_map(|id| {
+            let username = people.get(&id)?.clone();
+            Some(User { id, username, ..User::default() })
+        });
+        Ok(Response::new(BatchGetUsersResponse { users: users.collect() }))
+    }
+
+    async fn create_user(&self, _: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
+        unused()
+    }
+
+    async fn set_username(&self, _: Request<SetUsernameRequest>) -> Result<Response<SetUsernameResponse>, Status> {
+        unused()
+    }
+
+    async fn get_user(&self, _: Request<GetUserRequest>) -> Result<Response<GetUserResponse>, Status> {
+        unused()
+    }
+
+    async fn update_user(&self, _: Request<UpdateUserRequest>) -> Result<Response<UpdateUserResponse>, Status> {
+        unused()
+    }
+}
