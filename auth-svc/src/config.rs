@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mesh::config::{Loader, MeshConfig, Problems, Section};
+use mesh::config::{Loader, MeshConfig, Problems, Secret, Section, StoreLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::{outbox::OutboxLimits, password::PasswordLimits, revocation::FeedLimits, session::SessionLimits};
@@ -44,10 +44,13 @@ pub struct AuthSection {
     pub grpc_port: u16,
     /// The port of `/health`, `/ready` and `/metrics`. Default 3002.
     pub http_port: u16,
-    /// Where accounts are kept: `sqlite:PATH`. Default empty: `auth.db` in the data folder.
-    pub store_url: String,
-    /// Connections that read the store. Default 4: reads are short, and one writer keeps few readers busy.
+    /// Where accounts are kept: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` (`postgresql:` is the
+    /// same). Default empty: `auth.db` in the data folder. A secret for the password's sake.
+    pub store_url: Secret,
+    /// Connections that read SQLite. Default 4: reads are short, and one writer keeps few readers busy.
     pub store_readers: u32,
+    /// Bounds and patience with a store that is a server of its own.
+    pub store: StoreLimits,
     /// Seconds that an access token lives, from 60 to 30 days. Default 900: what a stolen one is worth, since its
     /// session can be revoked at any time. A client that never refreshes needs 2,592,000.
     pub access_ttl_secs: u64,
@@ -94,8 +97,9 @@ impl Default for AuthSection {
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             grpc_port: 50001,
             http_port: 3002,
-            store_url: String::new(),
+            store_url: Secret::default(),
             store_readers: 4,
+            store: StoreLimits::default(),
             access_ttl_secs: 900,
             refresh_idle_secs: 7 * DAY_SECS,
             session_secs_max: 90 * DAY_SECS,
@@ -120,9 +124,11 @@ impl Section for AuthSection {
     const NAME: &'static str = "auth";
 
     fn validate(&self, problems: &mut Problems) {
-        if !self.store_url.is_empty() && !self.store_url.starts_with("sqlite:") {
-            problems.push("store_url", "must be empty or begin with sqlite:");
+        let scheme = self.store_url.expose().split(':').next().unwrap_or_default();
+        if !matches!(scheme, "" | "sqlite" | "postgres" | "postgresql") {
+            problems.push("store_url", "must be empty or begin with sqlite:, postgres: or postgresql:");
         }
+        self.store.validate("store.", problems);
         problems.range("store_readers", self.store_readers, 1, 64);
         problems.range("access_ttl_secs", self.access_ttl_secs, 60, 30 * DAY_SECS);
         problems.range("refresh_idle_secs", self.refresh_idle_secs, 60, 400 * DAY_SECS);

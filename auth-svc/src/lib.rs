@@ -9,7 +9,7 @@
 //! | `token.rs`, `refresh.rs` | access tokens; refresh tokens and their successors |
 //! | `revocation.rs` | the feed that tells everyone which sessions have ended |
 //! | `outbox.rs` | news for user-svc, until it arrives |
-//! | `store.rs` | what is kept, as a trait; `store/sqlite.rs` keeps it |
+//! | `store.rs` | what is kept, as a trait; `store/sqlite.rs` and `store/postgres.rs` keep it |
 //! | `upkeep.rs` | forgetting what has expired |
 //! | `config.rs`, `error.rs` | settings; refusals |
 
@@ -103,7 +103,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 /// # Errors
 /// When it cannot start; one sentence that says what to do.
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let store = store::open(&config.auth.store_url, &config.mesh.data, config.auth.store_readers).await?;
+    let auth = &config.auth;
+    let opening = store::open(&auth.store_url, &config.mesh.data, auth.store_readers, &auth.store);
+    let store = tokio::select! {
+        opened = opening => opened?,
+        // A store that is a server may be waited for; whoever stops us meanwhile does not.
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let served = serve_with(&config, &store, listeners, shutdown).await;
     if served.is_err() {
         store.close().await;
@@ -129,7 +135,8 @@ async fn serve_with(
 
     let limit = config.mesh.grpc.message_bytes_max;
     let api = AuthServiceServer::new(service.api).max_decoding_message_size(limit);
-    let (router, health) = mesh::grpc::router::<AuthServiceServer<AuthApi>>(Routes::new(api), identity, &config.mesh.grpc);
+    let (router, health) =
+        mesh::grpc::router::<AuthServiceServer<AuthApi>>(Routes::new(api), identity, &config.mesh.grpc);
     let ops = Ops::new("auth-svc", env!("CARGO_PKG_VERSION"), stop.clone())
         .probe(Arc::new(StoreProbe(store.clone())))
         .metrics(Some(telemetry.metrics()));

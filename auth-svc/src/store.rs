@@ -5,7 +5,10 @@
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use mesh::time::Millis;
+use mesh::{
+    config::{Secret, StoreLimits},
+    time::Millis,
+};
 
 use crate::{
     account::{Account, Email, Login, UserId, Username},
@@ -17,6 +20,7 @@ use crate::{
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod postgres;
 pub mod sqlite;
 
 /// Why the store did not do what was asked. What is refused for a reason of the domain is an outcome, not an error.
@@ -390,11 +394,15 @@ pub(crate) fn revocation_of(session: &Session, number: i64, revoked_until: Milli
 ///
 /// # Errors
 /// One sentence that says what is wrong with it and what to do.
-pub async fn open(url: &str, data: &Path, readers: u32) -> Result<Arc<dyn Store>, OpenError> {
-    let path = match url.split_once(':') {
+pub async fn open(url: &Secret, data: &Path, readers: u32, limits: &StoreLimits) -> Result<Arc<dyn Store>, OpenError> {
+    let path = match url.expose().split_once(':') {
         None if url.is_empty() => data.join("auth.db"),
         Some(("sqlite", rest)) => sqlite_path(rest)?,
-        _ => return Err(OpenError("auth.store_url must be empty or begin with sqlite:".to_owned())),
+        Some(("postgres" | "postgresql", _)) => return Ok(Arc::new(postgres::PostgresStore::open(url, limits).await?)),
+        _ => {
+            let message = "auth.store_url must be empty or begin with sqlite:, postgres: or postgresql:";
+            return Err(OpenError(message.to_owned()));
+        }
     };
     Ok(Arc::new(sqlite::SqliteStore::open(&path, readers).await?))
 }

@@ -5,7 +5,10 @@ use std::sync::Mutex;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::contract::{NOW, member, username};
+use crate::store::{
+    contract::{NOW, member, username},
+    sqlite::SqliteStore,
+};
 
 /// A user-svc that takes, refuses, or never answers.
 #[derive(Debug, Default)]
@@ -37,7 +40,8 @@ const LIMITS: OutboxLimits = OutboxLimits {
 
 async fn outbox() -> (Arc<dyn Store>, Arc<Users>, Arc<Outbox>, TempDir) {
     let folder = tempfile::tempdir().expect("folder");
-    let store = crate::store::open("", folder.path(), 2).await.expect("opened");
+    let store = SqliteStore::open(&folder.path().join("auth.db"), 2).await.expect("opened");
+    let store: Arc<dyn Store> = Arc::new(store);
     let users = Arc::new(Users::default());
     let outbox = Arc::new(Outbox::new(store.clone(), users.clone(), LIMITS));
     (store, users, outbox, folder)

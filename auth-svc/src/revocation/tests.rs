@@ -6,7 +6,10 @@ use futures::FutureExt as _;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::contract::{login, member};
+use crate::store::{
+    contract::{login, member},
+    sqlite::SqliteStore,
+};
 
 #[derive(Debug, Default)]
 struct Heard(Mutex<Vec<Step>>);
@@ -36,7 +39,8 @@ struct Mesh {
 
 async fn mesh() -> Mesh {
     let folder = tempfile::tempdir().expect("folder");
-    let store = crate::store::open("", folder.path(), 2).await.expect("opened");
+    let store = SqliteStore::open(&folder.path().join("auth.db"), 2).await.expect("opened");
+    let store: Arc<dyn Store> = Arc::new(store);
     let (account, _) = member(&store, "ada").await;
     let (heard, stop) = (Arc::new(Heard::default()), CancellationToken::new());
     let feed = Feed::new(store.clone(), heard.clone(), LIMITS, stop.clone());

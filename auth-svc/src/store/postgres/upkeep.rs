@@ -1,0 +1,27 @@
+//! Forgetting what has expired, a little at a time. What another replica is forgetting, or somebody is using, is left.
+
+use mesh::time::Millis;
+use sqlx::{Error, PgConnection};
+
+const FORGET: [&str; 3] = [
+    "DELETE FROM sessions WHERE id = ANY (ARRAY (
+         SELECT id FROM sessions WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM revocations WHERE number = ANY (ARRAY (
+         SELECT number FROM revocations WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM spent_ws_tokens WHERE jti = ANY (ARRAY (
+         SELECT jti FROM spent_ws_tokens WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+];
+
+pub(super) async fn prune(write: &mut PgConnection, now: Millis, limit: u32) -> Result<u64, Error> {
+    let mut gone = 0;
+    for statement in FORGET {
+        gone += sqlx::query(statement).bind(now.0).bind(i64::from(limit)).execute(&mut *write).await?.rows_affected();
+    }
+    Ok(gone)
+}
+
+pub(super) async fn check(read: &mut PgConnection) -> Result<(), Error> {
+    // A table is read, not only a constant, so that a database without our tables is noticed.
+    sqlx::query_scalar::<_, i64>("SELECT number FROM revocation_head").fetch_one(read).await?;
+    Ok(())
+}
