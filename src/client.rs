@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     config::{GrpcLimits, MeshConfig},
+    error::cut_off,
     identity::{Identity, ServiceName, SessionCheck, TokenError},
     proto::{
         auth::v1::{CheckTokenRequest, auth_service_client::AuthServiceClient},
@@ -178,7 +179,7 @@ impl Backoff {
     }
 }
 
-/// Tries an idempotent call again, a few times, while its service is away. The deadline of each try is the caller's
+/// Tries an idempotent call again, a few times, while its service is away or goes away under it. The deadline of each try is the caller's
 /// business: it should be set from what is left of the whole.
 ///
 /// # Errors
@@ -191,7 +192,7 @@ where
     let mut tries = 1;
     loop {
         match call().await {
-            Err(status) if status.code() == Code::Unavailable && tries < tries_max => {
+            Err(status) if (status.code() == Code::Unavailable || cut_off(&status)) && tries < tries_max => {
                 tries += 1;
                 backoff.wait().await;
             }
@@ -259,6 +260,39 @@ mod tests {
             assert_eq!(result.expect_err("fails").code(), code);
             assert_eq!(count.load(Ordering::Relaxed), tries, "{code}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_under_a_call_is_a_service_that_is_away() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        let accepted = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                // Until the call itself has come; then the process is gone.
+                let mut bytes = [0; 4096];
+                let mut settled = false;
+                while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut bytes).await {
+                    if std::mem::replace(&mut settled, true) {
+                        break;
+                    }
+                    // An empty SETTINGS frame: this end speaks HTTP/2.
+                    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+                    drop(tokio::io::AsyncWriteExt::write_all(&mut stream, &settings).await);
+                }
+            }
+        });
+        let clients = Clients::connect(&MeshConfig { auth_url: url, ..MeshConfig::default() });
+        let status = retry(3, || {
+            let mut auth = clients.auth();
+            async move { auth.check_token(CheckTokenRequest::default()).await }
+        })
+        .await
+        .expect_err("nobody answers");
+        assert_eq!(crate::error::Refusal::from_status(&status).reason, crate::error::Reason::Unavailable, "{status:?}");
+        assert!(accepted.load(Ordering::Relaxed) >= 3, "each try came by a connection of its own");
     }
 
     #[test]

@@ -213,7 +213,13 @@ impl Refusal {
         let ours =
             details.error_info().filter(|info| info.domain == DOMAIN).and_then(|info| Reason::from_code(&info.reason));
         let Some(reason) = ours else {
-            let reason = Reason::from_grpc(status.code());
+            let reason = if timed_out(status) {
+                Reason::DeadlineExceeded
+            } else if cut_off(status) {
+                Reason::Unavailable
+            } else {
+                Reason::from_grpc(status.code())
+            };
             let words = [
                 (Reason::Unavailable, "A service cannot be reached now; try again"),
                 (Reason::DeadlineExceeded, "The answer did not come in time"),
@@ -237,6 +243,22 @@ impl Refusal {
             source: None,
         }
     }
+}
+
+/// Whether our own side of a call gave up waiting: tonic tells it as `CANCELLED`.
+fn timed_out(status: &Status) -> bool {
+    sources(status).any(|error| error.is::<tonic::TimeoutExpired>())
+}
+
+/// Whether the connection broke under a call, as when the other process is killed: tonic tells it as `UNKNOWN`. What
+/// became of the call nobody knows.
+pub(crate) fn cut_off(status: &Status) -> bool {
+    status.code() == Code::Unknown
+        && sources(status).any(|error| error.is::<tonic::transport::Error>() || error.is::<hyper::Error>())
+}
+
+fn sources(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(status.source(), |error: &&(dyn Error + 'static)| (*error).source())
 }
 
 impl fmt::Display for Refusal {
@@ -294,6 +316,13 @@ mod tests {
         let refusal = Refusal::from_status(&Status::unavailable("tcp connect error: 10.0.0.7:5432"));
         assert_eq!(refusal.reason, Reason::Unavailable);
         assert!(!refusal.message.contains("10.0.0.7"));
+    }
+
+    #[test]
+    fn a_call_that_was_given_up_has_run_out_of_time_and_its_service_is_not_away() {
+        let status = Status::from_error(Box::new(tonic::TimeoutExpired(())));
+        assert_eq!(status.code(), Code::Cancelled);
+        assert_eq!(Refusal::from_status(&status).reason, Reason::DeadlineExceeded);
     }
 
     #[test]
