@@ -219,24 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn every_code_becomes_an_object_with_its_status_and_the_fixed_words() {
+    fn every_code_becomes_an_object_with_its_status() {
         for &reason in Reason::ALL {
-            let object = ErrorObject::from(Refusal::new(reason, "the service's own words"));
-            let json = serde_json::to_value(&object).expect("JSON");
-            assert_eq!(
-                (json["code"].as_str(), json["statusCode"].as_u64()),
-                (Some(reason.as_str()), Some(reason.http().into()))
-            );
+            let json = serde_json::to_value(ErrorObject::from(Refusal::new(reason, "words"))).expect("JSON");
+            let found = (json["code"].as_str(), json["statusCode"].as_u64());
+            assert_eq!(found, (Some(reason.as_str()), Some(reason.http().into())));
             assert!(json.get("errors").is_none() && json.get("requestId").is_none());
-            let words = match reason {
-                Reason::InvalidCredentials => "Invalid credentials",
-                Reason::RoomNotFound => "Room not found",
-                Reason::AccountExists => "User with this email or username already exists",
-                Reason::Internal => "Internal error",
-                reason if reason.http() == 401 => "Unauthorized",
-                _other => "the service's own words",
-            };
-            assert_eq!(object.message, words, "{reason}");
         }
     }
 

@@ -27,6 +27,8 @@ use crate::{address::Origin, edge::Edge, error::ErrorObject, limit::Class};
 mod cors;
 mod headers;
 mod request_id;
+#[cfg(test)]
+mod tests;
 
 /// Around everything, Socket.IO included.
 pub(crate) fn around_all(router: Router, edge: &Arc<Edge>) -> Router {

@@ -31,7 +31,7 @@ pub(crate) struct User {
     /// An http or https URL; may be empty.
     avatar_url: String,
     /// What the person's clients keep for them: at most 16 KiB as JSON.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = Object)]
     preferences: Object,
     /// The roles that access tokens carry.
     roles: Vec<String>,

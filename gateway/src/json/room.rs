@@ -129,7 +129,7 @@ pub(crate) struct Message {
     /// `text` or a name of the application's own.
     message_type: String,
     /// The application's own: at most 8 KiB as JSON.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = Object)]
     metadata: Object,
     /// As the client chose it, or as it was made for them.
     client_message_id: String,

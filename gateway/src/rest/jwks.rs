@@ -28,7 +28,8 @@ pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
 #[expect(dead_code, reason = "it describes an answer that auth-svc made")]
 pub(crate) struct Jwks {
     /// Ed25519 keys: `kty` `OKP`, `crv` `Ed25519`, `kid`, `x`.
-    keys: Vec<serde_json::Value>,
+    #[schema(value_type = Vec<Object>)]
+    keys: Vec<crate::json::Object>,
 }
 
 /// The public keys of access tokens.

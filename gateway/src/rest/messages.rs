@@ -148,7 +148,7 @@ pub(crate) struct NewMessage {
     /// `text` by default; else 1–32 letters, digits, `_`, `.`, `-`.
     message_type: Option<String>,
     /// The application's own: at most 8 KiB as JSON, 16 levels.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Object>,
     /// 1–64 characters of printable ASCII. A message that is sent again with the same one answers the first one; one
     /// is made when it is absent.

@@ -272,6 +272,7 @@ async fn get(State(edge): Shared, bearer: Bearer, RoomPath(room_id): RoomPath) -
 #[derive(Debug, ToSchema)]
 pub(crate) struct RoomChange {
     /// 1–100 characters after trimming.
+    #[schema(nullable = false)]
     name: Option<String>,
     /// At most 1,000 characters; null empties it.
     description: Option<String>,

@@ -39,7 +39,8 @@ async fn registering_logging_in_and_out_answer_as_the_contract_says() {
     .map(str::to_owned)
     .to_vec();
     let mut found = keys(user);
-    (expected.sort(), found.sort());
+    expected.sort();
+    found.sort();
     assert_eq!(found, expected);
     assert_eq!(registered.headers["cache-control"], "no-store");
 

@@ -120,6 +120,12 @@ async fn the_document_is_complete() {
     for reference in references {
         assert!(document.pointer(reference).is_some(), "{reference}");
     }
+    for schema in ["Message", "User"] {
+        let properties = document["components"]["schemas"][schema]["properties"].as_object().expect("properties");
+        let free = properties.get("metadata").or_else(|| properties.get("preferences")).expect("a free object");
+        assert_eq!(free["type"], "object", "{free}");
+        assert!(properties["createdAt"]["format"] == "date-time", "{properties:?}");
+    }
     let error = &document["components"]["schemas"]["ErrorObject"]["properties"];
     for field in ["success", "statusCode", "code", "message", "errors", "requestId"] {
         assert!(error[field].is_object(), "{field}");

@@ -60,6 +60,7 @@ pub(super) async fn profile(edge: &Edge, token: &str, id: &str) -> Answer<Option
 #[schema(rename_all = "camelCase")]
 pub(crate) struct ProfileChange {
     /// 3–32 letters, digits, `_`, `.`, `-`; unique without regard to case.
+    #[schema(nullable = false)]
     username: Option<String>,
     /// At most 100 characters; null empties it.
     first_name: Option<String>,
@@ -70,7 +71,7 @@ pub(crate) struct ProfileChange {
     /// An http or https URL, at most 2,048 characters; null empties it.
     avatar_url: Option<String>,
     /// At most 16 KiB as JSON, 16 levels; replaced as a whole. Null empties it.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(value_type = Option<Object>)]
     preferences: Option<Object>,
 }
 
