@@ -1,0 +1,19 @@
+//! What every service that keeps its data on PostgreSQL does alike: reading the URL, waiting for a server that is not
+//! there yet, refusing one that would lose what it acknowledged, bringing the tables up to date, ending a call in time,
+//! and judging errors. It is a crate of its own because `mesh` must not know SQL. It knows no table and no domain: those
+//! are in each service's `store/postgres.rs`.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `address` | the URL, without its password in any sentence |
+//! | [`open`] | [`Server`]: what each connection is set to, the start, the tables |
+//! | [`calls`] | [`Calls`]: one call on a pool, and how it ends in time |
+//! | [`errors`] | what an error of the server means |
+
+mod address;
+pub mod calls;
+pub mod errors;
+pub mod open;
+
+pub use calls::{CallError, Calls};
+pub use open::{OpenError, Server, Service};
