@@ -1,9 +1,12 @@
 //! The settings of message-svc: the section `message`. Every number that bounds something is here with its reason; the
 //! limits that clients feel are the contract's.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
-use mesh::config::{Loader, MeshConfig, Problems, Section};
+use mesh::config::{Loader, MeshConfig, Problems, Secret, Section};
 use serde::{Deserialize, Serialize};
 
 /// All that one message-svc process is configured with.
@@ -32,8 +35,9 @@ pub struct MessageSection {
     pub grpc_port: u16,
     /// The operations port. Default 3001.
     pub http_port: u16,
-    /// Where rooms are kept: `sqlite:PATH`. Default empty: `messages.db` in the data folder.
-    pub store_url: String,
+    /// Where rooms are kept: `sqlite:PATH`, `mongodb://…` or `mongodb+srv://…`. Default empty: `messages.db` in the data
+    /// folder. A secret, because it may hold a password.
+    pub store_url: Secret,
     /// What clients may send and ask for.
     pub limits: Limits,
     /// The tasks that write.
@@ -46,6 +50,8 @@ pub struct MessageSection {
     pub names: NamesConfig,
     /// The embedded store.
     pub sqlite: SqliteConfig,
+    /// MongoDB.
+    pub mongodb: MongodbConfig,
 }
 
 impl Default for MessageSection {
@@ -54,13 +60,14 @@ impl Default for MessageSection {
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             grpc_port: 50002,
             http_port: 3001,
-            store_url: String::new(),
+            store_url: Secret::default(),
             limits: Limits::default(),
             rooms: RoomsConfig::default(),
             watch: WatchConfig::default(),
             typing: TypingConfig::default(),
             names: NamesConfig::default(),
             sqlite: SqliteConfig::default(),
+            mongodb: MongodbConfig::default(),
         }
     }
 }
@@ -245,14 +252,58 @@ impl Default for SqliteConfig {
     }
 }
 
+/// MongoDB. What the URL says of the first three counts more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MongodbConfig {
+    /// Connections to one server, and calls to the store at once; more wait. Default 64: a write holds its connection
+    /// until most of the replica set has it on disk, so this many rooms write at the same time.
+    pub connections_max: u32,
+    /// Milliseconds to reach a server. Default 2,000.
+    pub connect_ms: u64,
+    /// Milliseconds that a call waits for a primary to be known. Default 3,000: less than an election takes at worst,
+    /// because callers would rather try again than hear nothing.
+    pub select_ms: u64,
+    /// Milliseconds that one call to the store may take in all; the server is told to give up after them too. Default
+    /// 4,000: less than the 5 s that other services wait (`mesh.grpc.call_deadline_ms`), so that they hear what is wrong
+    /// instead of nothing.
+    pub call_ms: u64,
+    /// Seconds that the service waits at its start for a store that is not there yet. Default 60: what a database takes
+    /// that starts beside it.
+    pub start_secs: u64,
+}
+
+impl Default for MongodbConfig {
+    fn default() -> Self {
+        Self { connections_max: 64, connect_ms: 2_000, select_ms: 3_000, call_ms: 4_000, start_secs: 60 }
+    }
+}
+
+impl MongodbConfig {
+    /// How long one call may take.
+    #[must_use]
+    pub fn call(&self) -> Duration {
+        Duration::from_millis(self.call_ms)
+    }
+
+    fn validate(&self, problems: &mut Problems) {
+        problems.range("mongodb.connections_max", self.connections_max, 1, 1_000);
+        problems.range("mongodb.connect_ms", self.connect_ms, 10, 60_000);
+        problems.range("mongodb.select_ms", self.select_ms, 10, 60_000);
+        problems.range("mongodb.call_ms", self.call_ms, 10, 60_000);
+        problems.range("mongodb.start_secs", self.start_secs, 0, 3_600);
+    }
+}
+
 impl Section for MessageSection {
     const NAME: &'static str = "message";
 
     fn validate(&self, problems: &mut Problems) {
-        let known = self.store_url.is_empty() || self.store_url.starts_with("sqlite:");
-        if !known {
-            problems.push("store_url", "must be empty or sqlite:PATH");
+        let scheme = self.store_url.expose().split(':').next().unwrap_or_default();
+        if !matches!(scheme, "" | "sqlite" | "mongodb" | "mongodb+srv") {
+            problems.push("store_url", "must be empty or begin with sqlite:, mongodb: or mongodb+srv:");
         }
+        self.mongodb.validate(problems);
         let limits = &self.limits;
         problems.range("limits.page_max", limits.page_max, 1, 1_000);
         problems.range("limits.page_default", limits.page_default, 1, limits.page_max);

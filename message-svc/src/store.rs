@@ -210,12 +210,12 @@ pub fn fold(name: &str) -> String {
 /// # Errors
 /// One sentence that says what is wrong and what to do.
 pub async fn open(config: &MessageSection, data: &Path) -> Result<Arc<dyn Store>, OpenError> {
-    let url = config.store_url.as_str();
+    let url = config.store_url.expose();
     match url.split_once(':') {
         None if url.is_empty() => sqlite_at(&data.join("messages.db"), &config.sqlite).await,
         Some(("sqlite", path)) => sqlite_at(Path::new(path.trim_start_matches("//")), &config.sqlite).await,
         _ => Err(OpenError {
-            sentence: "message.store_url names no store that this program knows; use sqlite:PATH".into(),
+            sentence: "message.store_url must be empty or begin with sqlite:, mongodb: or mongodb+srv:".into(),
             source: None,
         }),
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tempfile::TempDir;
+
 use crate::{
     config::SqliteConfig,
     store::contract::contract_suite,
@@ -10,7 +12,11 @@ use crate::{
 
 use super::*;
 
-contract_suite!(sqlite);
+async fn backend() -> Option<(Arc<dyn Store>, TempDir)> {
+    Some(sqlite().await)
+}
+
+contract_suite!(backend);
 
 async fn refused(path: &Path) -> String {
     match SqliteStore::open(path, &SqliteConfig::default()).await {
