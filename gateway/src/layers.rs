@@ -18,7 +18,10 @@ use tower::ServiceBuilder;
 use tower_http::{
     CompressionLevel,
     catch_panic::CatchPanicLayer,
-    compression::{CompressionLayer, DefaultPredicate},
+    compression::{
+        CompressionLayer,
+        predicate::{NotForContentType, Predicate, SizeAbove},
+    },
     set_header::SetResponseHeaderLayer,
 };
 
@@ -65,9 +68,13 @@ pub(crate) fn no_store() -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
 }
 
-/// The fastest level: most answers are small JSON, for which a better one gains little.
-fn compression() -> CompressionLayer<DefaultPredicate> {
-    CompressionLayer::new().quality(CompressionLevel::Fastest)
+/// An answer of fewer bytes fits into one packet anyway.
+const COMPRESSED_BYTES_MIN: u64 = 1024;
+
+/// The fastest level: most answers are JSON of a few kilobytes, for which a better one gains little.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let worthwhile = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::IMAGES);
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worthwhile)
 }
 
 /// Finds out where the request comes from, for limits and sessions.

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use axum::{body::Body as HttpBody, extract::FromRequest};
+use axum::{
+    body::{Body as HttpBody, HttpBody as _},
+    extract::FromRequest,
+};
 use bytes::Bytes;
 use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -25,7 +28,8 @@ impl<T: FromFields> FromRequest<Arc<Edge>> for Body<T> {
 
     async fn from_request(request: Request<HttpBody>, edge: &Arc<Edge>) -> Result<Self, ErrorObject> {
         let (parts, body) = request.into_parts();
-        let bytes = read(body, edge.config.body_bytes_max).await?;
+        let waits = parts.headers.contains_key(header::EXPECT);
+        let bytes = read(body, edge.config.body_bytes_max, waits).await?;
         let Value::Object(fields) = parse(&parts.headers, &bytes)? else {
             return Err(Refusal::field("body", "must be a JSON object").into());
         };
@@ -36,8 +40,13 @@ impl<T: FromFields> FromRequest<Arc<Edge>> for Body<T> {
     }
 }
 
-async fn read(body: HttpBody, bytes_max: usize) -> Result<Bytes, Refusal> {
+/// Reads a body within its limit. A client that waits to be told to go on (`expect: 100-continue`) is told at once that
+/// its body is too large.
+async fn read(body: HttpBody, bytes_max: usize, waits: bool) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::new(Reason::PayloadTooLarge, format!("The body must have at most {bytes_max} bytes"));
+    if waits && body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
     let mut body = Limited::new(body, bytes_max.saturating_mul(DRAIN_FACTOR));
     let mut kept = Vec::new();
     let mut read = 0;
@@ -94,11 +103,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_may_have_its_limit_and_not_a_byte_more() {
-        assert_eq!(read(HttpBody::from(vec![b'x'; 10]), 10).await.expect("fits").len(), 10);
+        assert_eq!(read(HttpBody::from(vec![b'x'; 10]), 10, true).await.expect("fits").len(), 10);
         for size in [11, 160, 161, 10_000] {
-            let refusal = read(HttpBody::from(vec![b'x'; size]), 10).await.expect_err("too large");
-            assert_eq!(refusal.reason, Reason::PayloadTooLarge, "{size}");
-            assert!(refusal.message.contains("10 bytes"));
+            for waits in [false, true] {
+                let refusal = read(HttpBody::from(vec![b'x'; size]), 10, waits).await.expect_err("too large");
+                assert_eq!(refusal.reason, Reason::PayloadTooLarge, "{size}");
+                assert!(refusal.message.contains("10 bytes"));
+            }
         }
     }
 }
