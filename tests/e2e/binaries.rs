@@ -10,12 +10,16 @@ use std::{
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// The path of one binary, built when it is not fresh.
+/// The path of one binary, built when it is not fresh; or one that was built elsewhere, when
+/// `SWITCHBOARD_TEST_BINARIES` names its folder.
 pub(crate) fn path(name: &str) -> PathBuf {
     FOLDER.get_or_init(build).join(name)
 }
 
 fn build() -> PathBuf {
+    if let Some(folder) = env::var_os("SWITCHBOARD_TEST_BINARIES") {
+        return folder.into();
+    }
     let this = env::current_exe().expect("the path of this test");
     // target/debug/deps/e2e-0123 → target/debug
     let folder = this.parent().and_then(Path::parent).expect("a folder of the profile").to_owned();

@@ -34,7 +34,9 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) fn new(mesh: &Mesh) -> Self {
-        let client = Client::builder().no_proxy().timeout(wait::LIMIT).build().expect("a client");
+        // A connection for each call: one that was kept may be to a process that has been killed since.
+        let client = Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(wait::LIMIT);
+        let client = client.build().expect("a client");
         Self { url: mesh.url(), prefix: "/api", client }
     }
 

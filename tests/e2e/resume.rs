@@ -148,17 +148,14 @@ async fn a_cursor_that_proves_nothing_is_answered_with_the_newest_page() {
     assert_eq!(seqs, (11..=60).collect::<Vec<_>>(), "the newest page");
     ada.send(&room, "live").await;
     entries(&mut socket, &room, 60, 1).await;
-    for garbage in ["nonsense", "", "AAAA", "💥"] {
-        if garbage.is_empty() {
-            continue;
-        }
+    for garbage in ["nonsense", "AAAA", "💥"] {
         let refusal =
             socket.refused("join_room", json!({"roomId": room, "cursor": garbage}), 400, "VALIDATION_FAILED").await;
         check_field(&refusal, "cursor", "cursor");
     }
     let long = "A".repeat(129);
     let refusal = socket.refused("join_room", json!({"roomId": room, "cursor": long}), 400, "VALIDATION_FAILED").await;
-    check_field(&refusal, "cursor", "128");
+    check_field(&refusal, "cursor", "cursor");
 }
 
 #[tokio::test]

@@ -102,8 +102,7 @@ pub(super) async fn judge(mesh: &Mesh, clients: &[Client]) -> Verdict {
         let by_key: HashMap<_, _> = messages.iter().map(|(id, user, client_id)| ((user, client_id), id)).collect();
         for (client, list) in watchers.iter().zip(&lists) {
             verdict.acknowledged += client.acknowledged.len();
-            let there =
-                |(client_id, id): &(&String, &String)| by_key.get(&(&client.person.id, *client_id)) == Some(id);
+            let there = |(client_id, id): &(&String, &String)| by_key.get(&(&client.person.id, *client_id)) == Some(id);
             verdict.missing += client.acknowledged.iter().filter(|pair| !there(pair)).count();
             let expected = list.iter().map(|(seq, message)| (*seq, message.as_ref().map(|(id, _, _)| id.clone())));
             verdict.watchers_wrong += usize::from(!expected.eq(client.seen.iter().cloned()));
