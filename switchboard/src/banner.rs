@@ -39,8 +39,9 @@ gRPC, with grpcurl (follows the room until Ctrl-C):
   grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d "{{\"room_id\":\"$ROOM\"}}" \
     localhost:{message} switchboard.message.v1.MessageService/WatchRoom
 
-Socket.IO, with the stock socket.io-client (TOKEN and ROOM exported; Node 18 or newer):
+Socket.IO, with the stock socket.io-client (Node 18 or newer):
 
+  export TOKEN ROOM
   npm install socket.io-client && node --input-type=module -e '
     import {{ io }} from "socket.io-client";
     const auth = async (give) => {{
