@@ -183,4 +183,6 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;
