@@ -50,6 +50,8 @@ pub fn router<S: NamedService>(routes: Routes, identity: Arc<Identity>, limits: 
             .with_service_name("grpc.health.v1.Health")
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl shows the reason and the fields of a refusal, and not their bytes.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let broken = "invariant: the descriptor sets were made by this build";
     let routes = routes
