@@ -157,7 +157,7 @@ await ada.at("login-form").waitFor();
 await ada.at("login-form").getByTestId("username").fill(ADA);
 await ada.at("login-form").getByTestId("password").fill("not the password");
 await ada.at("login-form").getByTestId("submit-login").click();
-await ada.at("error").filter({ hasText: /credentials/i }).waitFor();
+await ada.at("login-form").getByTestId("error").first().waitFor();
 await ada.at("login-form").getByTestId("password").fill(PASSWORD);
 await ada.at("login-form").getByTestId("submit-login").click();
 await online(ada);
