@@ -49,7 +49,8 @@ export function describe(failure) {
   if (typeof failure === 'string') return failure;
   if (!(failure instanceof SwitchboardError)) return 'Something went wrong on this page. Please reload it.';
   if (failure.errors.length > 0) {
-    return failure.errors.map(({ field, message }) => `${capital(field)}: ${message}`).join(' · ');
+    // The server marks code by backticks, as in Markdown.
+    return failure.errors.map(({ field, message }) => `${capital(field)} ${message.replaceAll('`', '')}.`).join('\n');
   }
   return WORDS[failure.code] ?? failure.message;
 }

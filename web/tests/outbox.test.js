@@ -46,6 +46,18 @@ test('a message whose ack was lost is settled by its own entry', async () => {
   assert.equal(world.server.sends.length, 1);
 });
 
+test('a message whose ack was lost is settled by the page that replaces the view', async () => {
+  const ada = await world.member();
+  world.server.dropLive = () => true;
+  world.server.nextSends.push('store', 'lose');
+  const sending = ada.client.send(room(), 'hello');
+  await until(() => stored().length === 1);
+  world.server.rooms.restore();
+  ada.network.cut();
+  await until(() => sending.state === 'sent');
+  assert.deepEqual(ada.contents(), ['hello']);
+});
+
 test('what is sent while offline waits and goes out in order, once', async () => {
   const ada = await world.member();
   ada.network.down = true;
@@ -68,6 +80,7 @@ test('the order holds when the first message has to be tried again', async () =>
   world.server.nextSends.push(new Refusal(503, 'UNAVAILABLE'), new Refusal(429, 'RATE_LIMITED'));
   await Promise.all(numbers(5).map((content) => ada.client.send(room(), content).done));
   assert.deepEqual(stored(), numbers(5));
+  assert.equal(world.server.sends.length, 7, 'only what was refused goes out again');
 });
 
 test('connections that end in the middle of sending lose nothing and repeat nothing', async () => {
@@ -150,6 +163,7 @@ test('typing is told once in a while and ends with the message', async () => {
   ada.client.send(room(), 'done');
   await until(() => bob.of('typing_stop').length === 2);
   assert.equal(bob.of('typing_start').length, 2);
+  assert.equal(world.server.events.filter((event) => event === 'typing_start').length, 2);
   assert.equal(bob.of('typing_start')[0].username, ada.username);
 });
 

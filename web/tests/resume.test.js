@@ -50,6 +50,7 @@ test('a long absence is caught up in pages', async () => {
   ada.network.down = false;
   await until(() => ada.contents().length === 50);
   assert.deepEqual(ada.contents(), numbers(1, 50));
+  assert.equal(ada.of('room_reset').length, 1);
 });
 
 test('a cursor that no longer holds replaces the view', async () => {

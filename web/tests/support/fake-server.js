@@ -14,6 +14,8 @@ export class FakeServer {
   calls = [];
   /** Every send_message that arrived, retries too. */
   sends = [];
+  /** The name of every event that arrived. */
+  events = [];
   /** Every CONNECT's auth object. */
   connects = [];
   /** Answers that replace the real one of the next send_message, one each: a Refusal, or 'store' or 'lose' (no ack). */
@@ -191,6 +193,7 @@ export class FakeServer {
 
   #onEvent(peer, event, data) {
     const { user } = peer.caller;
+    this.events.push(event);
     switch (event) {
       case 'join_room': return this.#join(peer, data);
       case 'leave_room':
