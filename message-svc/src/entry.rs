@@ -114,7 +114,8 @@ impl Entry {
     /// About how many bytes it takes, for the limits of pages and batches.
     #[must_use]
     pub fn weight(&self) -> usize {
-        const FIXED: usize = 128;
+        // Ids as text, times, names of fields.
+        const FIXED: usize = 256;
         FIXED
             + match &self.event {
                 Event::Message(message) => message.weight(),

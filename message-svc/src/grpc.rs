@@ -55,6 +55,8 @@ pub(crate) struct Messages {
     pub(crate) typists: Typists,
     pub(crate) following: Arc<Following>,
     pub(crate) limits: Limits,
+    /// What a page of messages may weigh: less than an answer may have.
+    pub(crate) page_bytes_max: usize,
 }
 
 impl Messages {
@@ -222,7 +224,7 @@ impl MessageService for Messages {
         let me = caller(&request)?;
         let (room, position, size) = request::history(request.get_ref(), &self.limits)?;
         let view = self.own(room, me).await?;
-        let page = history::messages(&*self.store, &view, position, size).await?;
+        let page = history::messages(&*self.store, &view, position, size, self.page_bytes_max).await?;
         let messages = page.messages.iter().filter_map(|entry| answer::message(entry)).collect();
         let history::MessagePage { total, has_older, has_newer, .. } = page;
         Ok(Response::new(ListMessagesResponse { messages, total, has_older, has_newer }))

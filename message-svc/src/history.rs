@@ -46,11 +46,18 @@ pub struct EntryPage {
     pub more: bool,
 }
 
-/// The messages at a position of the room as the caller saw it just now.
+/// The messages at a position of the room as the caller saw it just now. A page that would be larger than an answer may
+/// be is cut at the end that the caller asks for next; `has_older` and `has_newer` are true to that.
 ///
 /// # Errors
 /// The store's.
-pub async fn messages(store: &dyn Store, view: &View, position: Position, size: u32) -> Result<MessagePage, Error> {
+pub async fn messages(
+    store: &dyn Store,
+    view: &View,
+    position: Position,
+    size: u32,
+    bytes_max: usize,
+) -> Result<MessagePage, Error> {
     let (room, total, size) = (view.meta.id, view.messages, i64::from(size));
     // The page holds the numbers above `low`, up to `high`.
     let (low, high) = match position {
@@ -68,8 +75,38 @@ pub async fn messages(store: &dyn Store, view: &View, position: Position, size: 
         }
     };
     let (low, high) = (low.max(0), high.min(total));
-    let messages = if low < high { store.messages(room, low + 1, high).await? } else { Vec::new() };
-    Ok(MessagePage { messages, total, has_older: low > 0, has_newer: high < total })
+    let mut messages = if low < high { store.messages(room, low + 1, high).await? } else { Vec::new() };
+    let forward = matches!(position, Position::After(_));
+    let cut = cut(&mut messages, bytes_max, forward);
+    Ok(MessagePage {
+        messages,
+        total,
+        has_older: low > 0 || (cut && !forward),
+        has_newer: high < total || (cut && forward),
+    })
+}
+
+/// Cuts a page to about so many bytes, but never to nothing: the newest when it is read forward, else the oldest.
+/// Answers whether it did.
+fn cut(messages: &mut Vec<Arc<Entry>>, bytes_max: usize, forward: bool) -> bool {
+    let mut bytes = 0;
+    let mut fits = |entry: &Arc<Entry>| {
+        bytes += entry.weight();
+        bytes <= bytes_max
+    };
+    let whole = messages.len();
+    let kept = if forward {
+        messages.iter().take_while(|entry| fits(entry)).count()
+    } else {
+        messages.iter().rev().take_while(|entry| fits(entry)).count()
+    };
+    let kept = kept.max(1).min(whole);
+    if forward {
+        messages.truncate(kept);
+    } else {
+        messages.drain(..whole - kept);
+    }
+    kept < whole
 }
 
 /// The entries after the cursor; without one, only where the log stands.
@@ -90,4 +127,31 @@ pub async fn entries(
     let entries = store.entries_after(view.meta.id, cursor.seq, size as usize, bytes_max).await?;
     let seq = entries.last().map_or(cursor.seq, |last| last.seq);
     Ok(EntryPage { entries, cursor: Cursor { seq, ..cursor }, more: seq < view.last_seq })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        id::RoomId,
+        testing::{message, message_entry, user},
+    };
+
+    #[test]
+    fn a_page_that_is_too_large_is_cut_where_the_next_one_goes_on() {
+        let (room, sender) = (RoomId::random(), user());
+        let page = || -> Vec<_> {
+            (1..=5).map(|n| message_entry(room, n, n, message(sender, "x", &"x".repeat(10_000)))).collect()
+        };
+        let kept = |bytes_max, forward| {
+            let mut messages = page();
+            let was_cut = cut(&mut messages, bytes_max, forward);
+            (messages.iter().map(|entry| entry.seq).collect::<Vec<_>>(), was_cut)
+        };
+        assert_eq!(kept(1 << 20, false), (vec![1, 2, 3, 4, 5], false));
+        assert_eq!(kept(25_000, false), (vec![4, 5], true));
+        assert_eq!(kept(25_000, true), (vec![1, 2], true));
+        assert_eq!(kept(1, false), (vec![5], true));
+        assert!(!cut(&mut Vec::new(), 1, true));
+    }
 }

@@ -125,6 +125,8 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
         typists: typists(&hub, &message, &drained),
         following: following(&store, &hub, &identity, &message, &shutdown),
         limits: message.limits,
+        // The rest is for what a message weighs more on the wire than it was reckoned.
+        page_bytes_max: mesh.grpc.message_bytes_max / 8 * 7,
     };
     let service = MessageServiceServer::new(messages)
         .max_decoding_message_size(mesh.grpc.message_bytes_max)

@@ -109,7 +109,7 @@ impl Rooms {
         for shard in &self.shards {
             // Without its sender a task serves what is queued and ends.
             let left = std::mem::take(&mut *lock(shard));
-            self.active.fetch_sub(left.len(), Ordering::Relaxed);
+            self.count(-isize::try_from(left.len()).expect("invariant: a map fits in memory"));
         }
         self.tasks.close();
         self.tasks.wait().await;
@@ -135,7 +135,7 @@ impl Rooms {
                 // A task that panicked: a new one takes its place.
                 Err(TrySendError::Closed(pending)) => {
                     shard.remove(&room);
-                    self.active.fetch_sub(1, Ordering::Relaxed);
+                    self.count(-1);
                     pending
                 }
             },
@@ -150,7 +150,7 @@ impl Rooms {
         let (queue, orders) = mpsc::channel(self.queue_max);
         queue.try_send(first).map_err(Error::internal)?;
         shard.insert(room, queue);
-        self.active.fetch_add(1, Ordering::Relaxed);
+        self.count(1);
         let task = RoomTask::new(room, Arc::clone(&self.context), orders);
         let rooms = Arc::clone(self);
         self.tasks.spawn(task.run(move |queue| rooms.retire(room, queue)));
@@ -165,8 +165,15 @@ impl Rooms {
             return false;
         }
         shard.remove(&room);
-        self.active.fetch_sub(1, Ordering::Relaxed);
+        self.count(-1);
         true
+    }
+
+    fn count(&self, more: isize) {
+        // Wrapping on purpose: adding a negative number is subtracting.
+        let before = self.active.fetch_add(more.cast_unsigned(), Ordering::Relaxed);
+        let now = u32::try_from(before.wrapping_add_signed(more)).unwrap_or(u32::MAX);
+        metrics::gauge!("switchboard_message_rooms_active").set(f64::from(now));
     }
 
     fn shard(&self, room: RoomId) -> &Mutex<Shard> {

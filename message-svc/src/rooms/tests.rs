@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    entry::{Entry, Event},
+    entry::{Entry, Event, MembersChanged},
     message::ClientMessageId,
     room::RoomType,
     store::faulty::{Fault, Faulty},
@@ -182,6 +182,29 @@ async fn joins_that_wait_together_share_entries_of_a_hundred() {
     assert_eq!(log.iter().map(people).collect::<Vec<_>>(), [100, 100, 50]);
     let members = store.members(id, None, 1000).await.expect("reads");
     assert_eq!(members[1..].iter().map(|member| member.user).collect::<Vec<_>>(), guests);
+}
+
+#[tokio::test]
+async fn a_join_that_comes_after_a_leave_is_told_after_it() {
+    let (store, _folder) = sqlite().await;
+    let (owner, one, two) = (user(), user(), user());
+    let id = room(&store, RoomType::Public, owner).await;
+    let rooms = rooms(&store);
+    let waiting = [
+        rooms.change(id, Change::Join(one)),
+        rooms.change(id, Change::Leave(one)),
+        rooms.change(id, Change::Join(two)),
+        rooms.change(id, Change::Join(one)),
+    ];
+    assert!(join_all(waiting).await.iter().all(Result::is_ok));
+    let change = |change: MembersChanged| Event::Members(change);
+    let expected = [
+        change(MembersChanged { joined: vec![one], member_count: 2, ..Default::default() }),
+        change(MembersChanged { left: vec![one], member_count: 1, ..Default::default() }),
+        change(MembersChanged { joined: vec![two, one], member_count: 3, ..Default::default() }),
+    ];
+    let log = whole_log(&*store, id).await;
+    assert_eq!(log.iter().map(|entry| &entry.event).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
