@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -36,6 +37,12 @@ impl Standing {
     pub fn new(seq: Seq, place: usize) -> Self {
         let place = i64::try_from(place).expect("invariant: an entry names at most 100 people");
         Self(seq * Self::PLACES + place)
+    }
+
+    /// The entry that let them in; 0 is the room's making.
+    #[must_use]
+    pub fn seq(self) -> Seq {
+        self.0 / Self::PLACES
     }
 }
 
@@ -119,6 +126,14 @@ impl Members {
     pub fn shown(&mut self) -> Arc<[UserId]> {
         let by_standing = &self.by_standing;
         Arc::clone(self.shown.get_or_insert_with(|| by_standing.values().copied().take(SHOWN_MAX).collect()))
+    }
+
+    /// The members with a standing after this, the longest-standing first.
+    #[must_use]
+    pub fn page(&self, after: Option<Standing>, members_max: usize) -> Vec<Member> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let users = self.by_standing.range((from, Bound::Unbounded)).take(members_max);
+        users.filter_map(|(_, user)| self.get(*user).copied()).collect()
     }
 
     /// Adds the member, or puts them as given; answers what was there.

@@ -20,6 +20,7 @@ use crate::{
 pub(crate) mod contract;
 #[cfg(test)]
 pub(crate) mod faulty;
+mod mongodb;
 mod payload;
 mod sqlite;
 
@@ -214,6 +215,9 @@ pub async fn open(config: &MessageSection, data: &Path) -> Result<Arc<dyn Store>
     match url.split_once(':') {
         None if url.is_empty() => sqlite_at(&data.join("messages.db"), &config.sqlite).await,
         Some(("sqlite", path)) => sqlite_at(Path::new(path.trim_start_matches("//")), &config.sqlite).await,
+        Some(("mongodb" | "mongodb+srv", _)) => {
+            Ok(Arc::new(mongodb::MongodbStore::open(&config.store_url, &config.mongodb).await?))
+        }
         _ => Err(OpenError {
             sentence: "message.store_url must be empty or begin with sqlite:, mongodb: or mongodb+srv:".into(),
             source: None,

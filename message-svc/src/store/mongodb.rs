@@ -1,0 +1,236 @@
+//! MongoDB: the store to grow on. Every write is confirmed by most of the replica set with its journal (`w: majority,
+//! j: true`) and every read sees only such writes, on the primary. There are no transactions over several documents: the
+//! log (`mongodb/log.rs`) is the truth, `mongodb/projection.rs` follows it, `mongodb/rooms.rs` reads both together, and
+//! `mongodb/claims.rs` finds rooms by user and by name. Collections and indexes are in `mongodb/schema.rs`.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use mesh::config::Secret;
+use mongodb::{
+    Client, Collection, Database,
+    bson::{Document, RawDocumentBuf, doc},
+};
+
+use self::{
+    calls::{Calls, Failure},
+    claims::Claims,
+};
+use crate::{
+    config::MongodbConfig,
+    entry::{Entry, Seq},
+    id::{RoomId, UserId},
+    member::{Member, Standing},
+    message::ClientMessageId,
+    room::{NewRoom, View, state::RoomState},
+    store::{Batch, Created, Head, JoinedBefore, NamedAfter, OpenError, Outcome, Store, StoreError},
+};
+
+mod calls;
+mod claims;
+mod connect;
+mod documents;
+mod log;
+mod projection;
+mod rooms;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+/// Rooms in a MongoDB database.
+pub(super) struct MongodbStore {
+    client: Client,
+    calls: Calls,
+    collections: Arc<Collections>,
+}
+
+/// What all calls work with.
+struct Collections {
+    db: Database,
+    entries: Collection<RawDocumentBuf>,
+    rooms: Collection<RawDocumentBuf>,
+    members: Collection<RawDocumentBuf>,
+    memberships: Collection<RawDocumentBuf>,
+    directory: Collection<RawDocumentBuf>,
+    /// After so long the server gives a call up as well.
+    call: Duration,
+}
+
+impl Collections {
+    fn new(db: Database, call: Duration) -> Self {
+        Self {
+            entries: db.collection(schema::ENTRIES),
+            rooms: db.collection(schema::ROOMS),
+            members: db.collection(schema::MEMBERS),
+            memberships: db.collection(schema::MEMBERSHIPS),
+            directory: db.collection(schema::DIRECTORY),
+            db,
+            call,
+        }
+    }
+
+    /// The write concern for commands that the driver has no method for.
+    fn concern(&self) -> Document {
+        let wait = i64::try_from(self.call.as_millis()).expect("invariant: at most a minute");
+        doc! { "w": "majority", "j": true, "wtimeout": wait }
+    }
+}
+
+impl MongodbStore {
+    /// Finds the servers, waiting for them as long as the settings say, and brings the database up to date.
+    pub(super) async fn open(url: &Secret, config: &MongodbConfig) -> Result<Self, OpenError> {
+        let (client, db) = connect::connect(url, config).await?;
+        schema::ensure(&db).await?;
+        let calls = Calls::new(config.connections_max, config.call());
+        Ok(Self { client, calls, collections: Arc::new(Collections::new(db, config.call())) })
+    }
+
+    fn with(&self) -> Arc<Collections> {
+        Arc::clone(&self.collections)
+    }
+
+    /// Makes the claims; nothing else is written before they are durable.
+    async fn claim(&self, claims: Claims) -> Result<(), StoreError> {
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let written = self.calls.run(claims.write(self.with())).await;
+        written.map_err(|failure: Failure| StoreError::unavailable(failure.cause()))
+    }
+
+    /// Writes what follows from what was just written. When that fails, or takes too long, it is left to others.
+    async fn follow(&self, room: RoomId) {
+        let store = self.with();
+        let followed = self.calls.run(async move {
+            rooms::catch_up(&store, room).await;
+            Ok(())
+        });
+        if let Err(failure) = followed.await {
+            tracing::debug!(room.id = %room, error = %failure.cause(), "a room's documents stay behind its log");
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MongodbStore {
+    async fn create_room(&self, room: &NewRoom) -> Result<Created, StoreError> {
+        let (id, by) = (room.meta.id, room.founders.first().map(|(user, _)| *user));
+        if let Some(view) = self.view(id, by).await? {
+            return Ok(Created::Exists(view));
+        }
+        self.claim(Claims::of_new(room)).await?;
+        let made = match self.calls.run(rooms::create(self.with(), room.clone())).await {
+            Ok(()) => true,
+            Err(failure) => rooms::judge_create(failure)?,
+        };
+        if made {
+            self.follow(id).await;
+            return Ok(Created::New);
+        }
+        match self.view(id, by).await? {
+            Some(view) => Ok(Created::Exists(view)),
+            None => Err(StoreError::Damaged("a room that exists cannot be read".into())),
+        }
+    }
+
+    async fn load(&self, room: RoomId) -> Result<Option<RoomState>, StoreError> {
+        let store = self.with();
+        self.calls.read(async move { rooms::load(&store, room).await }).await
+    }
+
+    async fn view(&self, room: RoomId, user: Option<UserId>) -> Result<Option<View>, StoreError> {
+        let store = self.with();
+        let seen = self.calls.read(async move { rooms::views(&store, &[room], user).await }).await?;
+        Ok(seen.into_values().next().map(|seen| seen.view))
+    }
+
+    async fn append(&self, batch: Batch) -> Result<Outcome, StoreError> {
+        let Some(room) = batch.first().map(|entry| entry.room) else { return Ok(Outcome::Done) };
+        self.claim(Claims::of_entries(&batch)).await?;
+        let documents = log::documents(&batch);
+        let one_command = log::is_one_command(&documents);
+        let outcome = match self.calls.run(log::insert(self.with(), documents)).await {
+            Ok(()) => Outcome::Done,
+            Err(failure) => log::judge(failure, one_command)?,
+        };
+        // Of a batch that was displaced the beginning may be there.
+        if batch.iter().any(|entry| entry.message().is_none()) {
+            self.follow(room).await;
+        }
+        Ok(outcome)
+    }
+
+    async fn entries_after(
+        &self,
+        room: RoomId,
+        after: Seq,
+        entries_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.calls.read(log::entries_after(self.with(), room, after, entries_max, bytes_max)).await
+    }
+
+    async fn sent(&self, room: RoomId, keys: &[(UserId, ClientMessageId)]) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.calls.read(log::sent(self.with(), room, keys.to_vec())).await
+    }
+
+    async fn messages(&self, room: RoomId, first: i64, last: i64) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.calls.read(log::messages(self.with(), room, first, last)).await
+    }
+
+    async fn messages_through(&self, room: RoomId, seq: Seq) -> Result<i64, StoreError> {
+        self.calls.read(log::messages_through(self.with(), room, seq)).await
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Head>, StoreError> {
+        self.calls.read(log::heads(self.with(), rooms.to_vec())).await
+    }
+
+    async fn shown_members(&self, rooms: &[RoomId]) -> Result<Vec<Vec<UserId>>, StoreError> {
+        self.calls.read(rooms::shown_members(self.with(), rooms.to_vec())).await
+    }
+
+    async fn rooms_of(
+        &self,
+        user: UserId,
+        after: Option<JoinedBefore>,
+        rooms_max: usize,
+    ) -> Result<Vec<View>, StoreError> {
+        self.calls.read(claims::rooms_of(self.with(), user, after, rooms_max)).await
+    }
+
+    async fn public_rooms(
+        &self,
+        user: UserId,
+        search: &str,
+        after: Option<NamedAfter>,
+        rooms_max: usize,
+    ) -> Result<Vec<View>, StoreError> {
+        self.calls.read(claims::public_rooms(self.with(), user, search.to_owned(), after, rooms_max)).await
+    }
+
+    async fn members(
+        &self,
+        room: RoomId,
+        after: Option<Standing>,
+        members_max: usize,
+    ) -> Result<Vec<Member>, StoreError> {
+        self.calls.read(rooms::members(self.with(), room, after, members_max)).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let store = self.with();
+        // On the primary, as every call: without one nothing can be written.
+        self.calls
+            .read(async move {
+                store.db.run_command(doc! { "ping": 1 }).await?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn close(&self) {
+        self.calls.close().await;
+        self.client.clone().shutdown().immediate(true).await;
+    }
+}
