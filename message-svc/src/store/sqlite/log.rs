@@ -24,6 +24,26 @@ macro_rules! select {
     };
 }
 
+/// The statements, each with the index that bounds its cost (`sqlite/tests.rs` asks SQLite whether it is used).
+pub(super) const ENTRIES_AFTER: &str =
+    select!("FROM entries e WHERE e.room_id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?");
+/// By `entries_by_client_id`. A cross join keeps the order: from the list into the index, never along the room's log.
+pub(super) const SENT: &str = select!(
+    "FROM json_each(?2) AS j CROSS JOIN entries e INDEXED BY entries_by_client_id
+     ON e.room_id = ?1 AND e.sender = unhex(j.value ->> 0) AND e.client_id = j.value ->> 1 AND e.kind = 1"
+);
+/// By `entries_by_number`.
+pub(super) const MESSAGES: &str = select!(
+    "FROM entries e INDEXED BY entries_by_number
+     WHERE e.room_id = ? AND e.kind = 1 AND e.messages BETWEEN ? AND ? ORDER BY e.messages"
+);
+/// By the primary key.
+pub(super) const MESSAGES_THROUGH: &str =
+    "SELECT messages FROM entries WHERE room_id = ? AND seq <= ? ORDER BY seq DESC LIMIT 1";
+/// By the primary key of each room.
+pub(super) const HEADS: &str = "SELECT r.id, coalesce((SELECT max(e.seq) FROM entries e WHERE e.room_id = r.id), 0)
+     FROM json_each(?) AS j CROSS JOIN rooms r ON r.id = unhex(j.value)";
+
 pub(super) async fn entries_after(
     readers: &SqlitePool,
     room: RoomId,
@@ -31,11 +51,7 @@ pub(super) async fn entries_after(
     entries_max: usize,
     bytes_max: usize,
 ) -> Result<Vec<Arc<Entry>>, StoreError> {
-    let mut rows = sqlx::query(select!("FROM entries e WHERE e.room_id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"))
-        .bind(room.0)
-        .bind(after)
-        .bind(limit(entries_max))
-        .fetch(readers);
+    let mut rows = sqlx::query(ENTRIES_AFTER).bind(room.0).bind(after).bind(limit(entries_max)).fetch(readers);
     let mut entries = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await.map_err(read_error)? {
@@ -56,16 +72,7 @@ pub(super) async fn sent(
 ) -> Result<Vec<Arc<Entry>>, StoreError> {
     let list: Vec<_> = keys.iter().map(|(user, id)| (user.0.simple().to_string(), id.as_str())).collect();
     let list = serde_json::to_string(&list).expect("invariant: text is JSON");
-    // A cross join keeps the order: from the list into the index, never along the room's log.
-    let rows = sqlx::query(select!(
-        "FROM json_each(?2) AS j CROSS JOIN entries e INDEXED BY entries_by_client_id
-         ON e.room_id = ?1 AND e.sender = unhex(j.value ->> 0) AND e.client_id = j.value ->> 1 AND e.kind = 1"
-    ))
-    .bind(room.0)
-    .bind(list)
-    .fetch_all(readers)
-    .await
-    .map_err(read_error)?;
+    let rows = sqlx::query(SENT).bind(room.0).bind(list).fetch_all(readers).await.map_err(read_error)?;
     decode_all(&rows)
 }
 
@@ -75,38 +82,27 @@ pub(super) async fn messages(
     first: i64,
     last: i64,
 ) -> Result<Vec<Arc<Entry>>, StoreError> {
-    let rows = sqlx::query(select!(
-        "FROM entries e WHERE e.room_id = ? AND e.kind = 1 AND e.messages BETWEEN ? AND ? ORDER BY e.messages"
-    ))
-    .bind(room.0)
-    .bind(first)
-    .bind(last)
-    .fetch_all(readers)
-    .await
-    .map_err(read_error)?;
+    let rows =
+        sqlx::query(MESSAGES).bind(room.0).bind(first).bind(last).fetch_all(readers).await.map_err(read_error)?;
     decode_all(&rows)
 }
 
 pub(super) async fn messages_through(readers: &SqlitePool, room: RoomId, seq: Seq) -> Result<i64, StoreError> {
-    let count: Option<i64> =
-        sqlx::query_scalar("SELECT messages FROM entries WHERE room_id = ? AND seq <= ? ORDER BY seq DESC LIMIT 1")
-            .bind(room.0)
-            .bind(seq)
-            .fetch_optional(readers)
-            .await
-            .map_err(read_error)?;
+    let count: Option<i64> = sqlx::query_scalar(MESSAGES_THROUGH)
+        .bind(room.0)
+        .bind(seq)
+        .fetch_optional(readers)
+        .await
+        .map_err(read_error)?;
     Ok(count.unwrap_or(0))
 }
 
 pub(super) async fn heads(readers: &SqlitePool, rooms: &[RoomId]) -> Result<Vec<Head>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT r.id, coalesce((SELECT max(e.seq) FROM entries e WHERE e.room_id = r.id), 0)
-         FROM json_each(?) AS j CROSS JOIN rooms r ON r.id = unhex(j.value)",
-    )
-    .bind(hex_list(rooms.iter().map(|room| room.0)))
-    .fetch_all(readers)
-    .await
-    .map_err(read_error)?;
+    let rows = sqlx::query(HEADS)
+        .bind(hex_list(rooms.iter().map(|room| room.0)))
+        .fetch_all(readers)
+        .await
+        .map_err(read_error)?;
     rows.iter()
         .map(|row| {
             let room = RoomId(row.try_get(0).map_err(read_error)?);

@@ -100,3 +100,26 @@ async fn a_write_fails_as_surely_not_written_while_another_program_holds_the_loc
     assert_eq!(store.append(batch(2, 4)).await.expect("writes again"), Outcome::Done);
     store.check().await.expect("and is ready");
 }
+
+#[tokio::test]
+async fn no_read_of_a_log_walks_along_it() {
+    let (store, folder) = sqlite().await;
+    store.close().await;
+    let path = folder.path().join("messages.db");
+    let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.expect("opens");
+    for (sql, index) in [
+        (log::ENTRIES_AFTER, "SEARCH e USING PRIMARY KEY (room_id=? AND seq>?)"),
+        (log::SENT, "SEARCH e USING INDEX entries_by_client_id (room_id=? AND sender=? AND client_id=?)"),
+        (log::MESSAGES, "SEARCH e USING INDEX entries_by_number (room_id=? AND messages>? AND messages<?)"),
+        (log::MESSAGES_THROUGH, "SEARCH entries USING PRIMARY KEY (room_id=? AND seq<?)"),
+        (log::HEADS, "SEARCH e USING"),
+    ] {
+        let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
+            .fetch_all(&mut connection)
+            .await
+            .expect("explains");
+        let plan: Vec<String> = plan.iter().map(|row| sqlx::Row::get(row, "detail")).collect();
+        assert!(plan.iter().any(|line| line.contains(index)), "{sql}:\n{plan:#?}");
+        assert!(!plan.iter().any(|line| line.contains("SCAN e") || line.contains("B-TREE")), "{sql}:\n{plan:#?}");
+    }
+}
