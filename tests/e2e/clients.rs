@@ -16,6 +16,8 @@ use crate::{
     wait::{self, skip},
 };
 
+mod banner;
+
 /// How long a script may take.
 const LIMIT: Duration = Duration::from_secs(120);
 

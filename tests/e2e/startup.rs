@@ -97,7 +97,9 @@ fn a_damaged_database_or_key_is_named_in_one_sentence_and_left_as_it_is() {
         }
         fs::write(&path, good).unwrap();
     }
-    let key = |path: &PathBuf| path.to_string_lossy().contains("auth-access") && path.extension().is_none_or(|it| it != "pub");
+    let key = |path: &PathBuf| {
+        path.to_string_lossy().contains("auth-access") && path.extension().is_none_or(|it| it != "pub")
+    };
     let path = files(&mesh.data()).into_iter().find(key).expect("the key of access tokens");
     fs::write(&path, "damaged").unwrap();
     let text = refused_start(Part::Auth, &Ports::free(), &mesh.data(), &[]);
