@@ -7,12 +7,15 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Error, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Error, PgConnection};
 
-use crate::errors;
+use crate::{
+    errors,
+    pool::{Lent, Pool},
+};
 
-/// Runs of one call that loses its connection or a conflict, the first included. After a restart of the server more than
-/// one connection of the pool may be dead.
+/// Runs of one call that loses its connection or a conflict, the first included. After a restart of the server a call may
+/// meet more than one dead connection, when others give theirs back at the same time.
 const RUNS_MAX: u32 = 3;
 /// The longest pause before a call runs again, in milliseconds: who lost a conflict together must not meet again.
 const PAUSE_MS_MAX: u64 = 30;
@@ -43,14 +46,14 @@ impl From<Error> for CallError {
 /// The server, as calls.
 #[derive(Debug)]
 pub struct Calls {
-    pool: PgPool,
+    pool: Pool,
     limit: Duration,
 }
 
 impl Calls {
     /// Calls on this pool, each of which ends within the limit.
     #[must_use]
-    pub fn new(pool: PgPool, limit: Duration) -> Self {
+    pub fn new(pool: Pool, limit: Duration) -> Self {
         Self { pool, limit }
     }
 
@@ -83,7 +86,7 @@ impl Calls {
 
     /// The pool.
     #[must_use]
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Pool {
         &self.pool
     }
 }
@@ -141,10 +144,13 @@ impl Call<'_> {
     /// # Errors
     /// Whatever keeps it from being had.
     pub async fn borrow(&self) -> Result<Loan, Failed> {
-        let connection = self.calls.pool.acquire().await?;
-        let mut loan = Loan { connection: Some(connection), transaction: self.transaction };
+        let mut loan = Loan { connection: self.calls.pool.acquire().await?, transaction: self.transaction };
         if self.transaction {
-            sqlx::raw_sql("BEGIN").execute(&mut *loan).await?;
+            let begun = sqlx::raw_sql("BEGIN").execute(&mut *loan).await;
+            if let Err(error) = begun {
+                loan.connection.lost();
+                return Err(error.into());
+            }
         }
         Ok(loan)
     }
@@ -164,11 +170,10 @@ impl Call<'_> {
     }
 }
 
-/// A connection of the pool. Dropped in the middle of its work (the caller has gone, the time is over) it is closed: to
-/// take it back the pool would wait for the server's answer, and a server that is frozen would soon hold them all.
+/// A connection of the pool with the work on it. Dropped in the middle of it, the connection is closed.
 #[derive(Debug)]
 pub struct Loan {
-    connection: Option<PoolConnection<Postgres>>,
+    connection: Lent,
     transaction: bool,
 }
 
@@ -178,27 +183,20 @@ impl Loan {
     /// # Errors
     /// The work's, or that of ending the transaction.
     pub async fn settle<T>(mut self, done: Result<T, Error>) -> Result<T, Failed> {
-        if self.transaction && !done.as_ref().is_err_and(errors::is_lost) {
+        if done.as_ref().is_err_and(errors::is_lost) {
+            self.connection.lost();
+            return Ok(done?);
+        }
+        if self.transaction {
             let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-            let ended = sqlx::raw_sql(end).execute(&mut *self).await;
-            return match (done, ended) {
-                (done, Ok(_)) => {
-                    self.give_back();
-                    Ok(done?)
-                }
+            if let Err(error) = sqlx::raw_sql(end).execute(&mut *self).await {
+                self.connection.lost();
                 // Without an answer to the commit nobody knows whether it happened.
-                (Ok(_), Err(error)) => Err(Failed { error, undone: false }),
-                (Err(error), Err(_)) => Err(error.into()),
-            };
+                return Err(done.err().map_or(Failed { error, undone: false }, Failed::from));
+            }
         }
-        if !done.as_ref().is_err_and(errors::is_lost) {
-            self.give_back();
-        }
+        self.connection.give_back();
         Ok(done?)
-    }
-
-    fn give_back(&mut self) {
-        drop(self.connection.take());
     }
 }
 
@@ -206,19 +204,12 @@ impl Deref for Loan {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        self.connection.as_ref().expect("invariant: only the end gives it back")
+        &self.connection
     }
 }
 
 impl DerefMut for Loan {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("invariant: only the end gives it back")
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        // Dropped, not asked to close: the end of the socket tells the server.
-        drop(self.connection.take().map(PoolConnection::detach));
+        &mut self.connection
     }
 }

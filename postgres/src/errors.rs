@@ -36,19 +36,27 @@ pub fn is_refusal(error: &Error) -> bool {
 /// Whether the store is away, busy, full or on its way up or down, so that the same call may succeed later.
 #[must_use]
 pub fn is_away(error: &Error) -> bool {
-    let Some(error) = of_server(error) else {
-        return is_lost(error) || matches!(error, Error::PoolTimedOut | Error::PoolClosed);
-    };
-    // 08: connection; 28: who may connect, which an operator is changing; 53: no memory, no disk, no connection left;
-    // 57: cancelled, also for taking too long, or going down; 25P03: idle for too long; 55P03: locked for too long.
-    matches!(error.code().get(..2), Some("08" | "28" | "53" | "57"))
-        || matches!(error.code(), "25006" | "25P03" | "40001" | "40P01" | "55P03")
+    if is_lost(error) || is_conflict(error) || matches!(error, Error::PoolTimedOut | Error::PoolClosed) {
+        return true;
+    }
+    // 53: no memory, no disk, no connection left; 57: cancelled, also for taking too long; 55P03: locked for too long.
+    of_server(error).is_some_and(|error| matches!(error.code().get(..2), Some("53" | "57")) || error.code() == "55P03")
 }
 
-/// Whether waiting for a server that starts may help: not when it says who may not connect.
+/// Whether waiting for a server that starts may help: not when it says who may not connect (28), or that it has no such
+/// database (3D).
 pub(crate) fn is_on_its_way(error: &Error) -> bool {
-    let refused = of_server(error).is_some_and(|error| error.code().starts_with("28"));
+    let refused = of_server(error).is_some_and(|error| matches!(error.code().get(..2), Some("28" | "3D")));
     is_away(error) && !refused && !matches!(error, Error::Tls(_))
+}
+
+/// Whether a server that takes no connection will within moments: nobody listens yet, it is on its way up (57P03), or the
+/// connections of somebody who has gone are still counted (53300).
+pub(crate) fn is_starting(error: &Error) -> bool {
+    if let Error::Io(error) = error {
+        return error.kind() == std::io::ErrorKind::ConnectionRefused;
+    }
+    of_server(error).is_some_and(|error| matches!(error.code(), "57P03" | "53300"))
 }
 
 /// Whether a row broke this constraint.

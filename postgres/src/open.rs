@@ -2,18 +2,19 @@
 //! and the tables. Everything that can be wrong becomes one sentence that says what to do; a password is in none of them.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use mesh::config::{Secret, StoreLimits};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Error, Executor as _, PgConnection, PgPool,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Error, Executor as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::PgConnectOptions,
 };
 
-use crate::{address, errors};
+use crate::{address, errors, pool::Pool};
 
 /// The pause between two looks for a server that is not there yet.
 const START_PAUSE: Duration = Duration::from_millis(250);
@@ -45,15 +46,21 @@ pub struct Service {
 }
 
 /// A server that has been opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Server {
     options: PgConnectOptions,
     limits: StoreLimits,
     settings: Arc<Settings>,
 }
 
+/// The options have the password in them.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
 /// The names and values of what a connection is set to.
-#[derive(Debug)]
 struct Settings(Vec<String>, Vec<String>);
 
 impl Server {
@@ -89,20 +96,13 @@ impl Server {
 
     /// A pool of at most so many connections; each is made when it is needed.
     #[must_use]
-    pub fn pool(&self, connections_max: u32) -> PgPool {
-        let settings = Arc::clone(&self.settings);
-        PgPoolOptions::new()
-            .max_connections(connections_max)
-            .acquire_timeout(self.limits.connect())
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move { Ok(meta.idle_for < FRESH || connection.ping().await.is_ok()) })
-            })
-            .after_connect(move |connection, _| {
-                let settings = Arc::clone(&settings);
-                Box::pin(async move { set_up(connection, &settings).await })
-            })
-            .connect_lazy_with(self.options.clone())
+    pub fn pool(&self, connections_max: u32) -> Pool {
+        Pool::new(self.clone(), connections_max)
+    }
+
+    /// How long a call waits for a connection.
+    pub(crate) fn connect_max(&self) -> Duration {
+        self.limits.connect()
     }
 
     /// A connection outside of any pool, within the time that a call waits for one.
