@@ -15,8 +15,10 @@ use crate::{
 };
 
 pub(crate) mod accounts;
+pub(crate) mod edges;
 pub(crate) mod ends;
 pub(crate) mod outbox;
+pub(crate) mod races;
 pub(crate) mod refresh;
 pub(crate) mod sessions;
 
@@ -71,6 +73,23 @@ macro_rules! store_contract {
                 a_claimed_delivery_is_left_alone_for_its_lease
                 a_postponed_delivery_counts_its_attempts
                 only_the_first_delivery_of_an_account_is_claimed
+            ]
+            races: [
+                revocation_numbers_become_visible_in_their_order
+                racing_logins_keep_to_the_limit
+                no_login_with_the_old_password_outlives_its_change
+                racing_changes_of_one_password_change_it_once
+                racing_ends_of_one_session_end_it_once
+                two_who_swap_names_at_once_are_both_answered
+                racing_workers_claim_each_delivery_once
+                racing_prunes_forget_each_row_once
+                a_caller_that_goes_away_leaves_a_whole_write_or_none
+            ]
+            edges: [
+                text_of_any_script_and_size_comes_back_as_it_went_in
+                times_at_the_edges_come_back_as_they_went_in
+                pages_have_two_ends
+                what_nobody_has_is_missing_everywhere_alike
             ]
         );
     };

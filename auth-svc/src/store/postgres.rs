@@ -1,6 +1,7 @@
-//! The store on PostgreSQL: one bounded pool, every write one transaction (or one statement), conflicts settled by row
-//! locks and unique constraints. How a call ends in time is in `postgres/calls.rs`, opening in `postgres/open.rs`, what an
-//! error means in `postgres/errors.rs`; the statements are by noun beside them.
+//! The store on PostgreSQL: every write is one transaction (or one statement), and conflicts are settled by row locks and
+//! unique constraints. What every service does alike on this server (opening it, ending a call in time, judging errors) is
+//! in the crate `mesh-postgres`; the statements are by noun in `postgres/`, the tables in `migrations/postgres`, in a
+//! schema of the service's own.
 //!
 //! Statements name their columns: a newer version may have added some while this one still runs.
 
@@ -9,11 +10,11 @@ use mesh::{
     config::{Secret, StoreLimits},
     time::Millis,
 };
+use mesh_postgres::{CallError, Calls, Server, Service, run};
 
-use self::calls::{Calls, run};
 use super::{
     Created, Credentials, End, EndedSessions, NewAccount, NewSession, OpenError, Opened, Opening, PasswordChange,
-    PasswordChanged, Renamed, Rotated, Rotation, SessionCursor, Store, Stored, WsSpend, WsSpent,
+    PasswordChanged, Renamed, Rotated, Rotation, SessionCursor, Store, StoreError, Stored, WsSpend, WsSpent,
 };
 use crate::{
     account::{Account, Email, Login, UserId, Username},
@@ -23,10 +24,7 @@ use crate::{
 };
 
 mod accounts;
-mod calls;
 mod ends;
-mod errors;
-mod open;
 mod outbox;
 mod rows;
 mod sessions;
@@ -51,48 +49,70 @@ impl PostgresStore {
     }
 
     async fn open_schema(url: &Secret, schema: &str, limits: &StoreLimits) -> Result<Self, OpenError> {
-        let pool = open::open(url, schema, limits).await?;
-        Ok(Self { calls: Calls::new(pool, limits.call()) })
+        let opened = Server::open(url, schema, service(), limits).await;
+        let server = opened.map_err(|error| OpenError(error.to_string()))?;
+        Ok(Self { calls: Calls::new(server.pool(limits.connections_max), limits.call()) })
+    }
+}
+
+fn service() -> Service {
+    Service {
+        name: "auth-svc",
+        store: "account store",
+        setting: "auth.store_url",
+        variable: "AUTH_STORE_URL",
+        migrations_table: "_auth_migrations",
+        migrator: sqlx::migrate!("migrations/postgres"),
+        settings: &[],
+    }
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Broken(_) => Self::Broken(error.into()),
+            CallError::Away(_) | CallError::Late { .. } => Self::Unavailable(error.into()),
+        }
     }
 }
 
 #[async_trait]
 impl Store for PostgresStore {
     async fn create_account(&self, account: &NewAccount, session: &NewSession) -> Stored<Created> {
-        run!(self.calls.transaction(), db => accounts::create(db, account, session))
+        Ok(run!(self.calls, transaction, db => accounts::create(db, account, session))?)
     }
 
     async fn account(&self, id: UserId) -> Stored<Option<Account>> {
-        let found = run!(self.calls.statement(), db => accounts::by_id(db, id))?;
+        let found = run!(self.calls, statement, db => accounts::by_id(db, id))?;
         Ok(found.map(|credentials| credentials.account))
     }
 
     async fn credentials(&self, login: &Login) -> Stored<Option<Credentials>> {
-        run!(self.calls.statement(), db => accounts::by_login(db, login))
+        Ok(run!(self.calls, statement, db => accounts::by_login(db, login))?)
     }
 
     async fn credentials_by_id(&self, id: UserId) -> Stored<Option<Credentials>> {
-        run!(self.calls.statement(), db => accounts::by_id(db, id))
+        Ok(run!(self.calls, statement, db => accounts::by_id(db, id))?)
     }
 
     async fn taken(&self, username: &Username, email: &Email) -> Stored<bool> {
-        run!(self.calls.statement(), db => accounts::taken(db, &username.key(), email.key()))
+        Ok(run!(self.calls, statement, db => accounts::taken(db, &username.key(), email.key()))?)
     }
 
     async fn rename(&self, id: UserId, username: &Username, now: Millis, due_at: Millis) -> Stored<Renamed> {
-        run!(self.calls.transaction(), db => accounts::rename(db, id, username, now, due_at))
+        Ok(run!(self.calls, transaction, db => accounts::rename(db, id, username, now, due_at))?)
     }
 
     async fn open_session(&self, opening: &Opening) -> Stored<Opened> {
-        run!(self.calls.transaction(), db => sessions::open(db, opening))
+        Ok(run!(self.calls, transaction, db => sessions::open(db, opening))?)
     }
 
     async fn change_password(&self, change: &PasswordChange) -> Stored<PasswordChanged> {
-        run!(self.calls.transaction(), db => ends::change_password(db, change))
+        Ok(run!(self.calls, transaction, db => ends::change_password(db, change))?)
     }
 
     async fn session(&self, id: SessionId) -> Stored<Option<Session>> {
-        run!(self.calls.statement(), db => sessions::by_id(db, id))
+        Ok(run!(self.calls, statement, db => sessions::by_id(db, id))?)
     }
 
     async fn sessions(
@@ -102,15 +122,15 @@ impl Store for PostgresStore {
         after: Option<SessionCursor>,
         limit: u32,
     ) -> Stored<Vec<Session>> {
-        run!(self.calls.statement(), db => sessions::of_user(db, user, now, after, limit))
+        Ok(run!(self.calls, statement, db => sessions::of_user(db, user, now, after, limit))?)
     }
 
     async fn rotate(&self, rotation: &Rotation) -> Stored<Rotated> {
-        run!(self.calls.transaction(), db => sessions::rotate(db, rotation))
+        Ok(run!(self.calls, transaction, db => sessions::rotate(db, rotation))?)
     }
 
     async fn end_session(&self, user: UserId, session: SessionId, now: Millis, revoked_until: Millis) -> Stored<End> {
-        run!(self.calls.transaction(), db => ends::one(db, user, session, now, revoked_until))
+        Ok(run!(self.calls, transaction, db => ends::one(db, user, session, now, revoked_until))?)
     }
 
     async fn end_other_sessions(
@@ -120,41 +140,41 @@ impl Store for PostgresStore {
         now: Millis,
         revoked_until: Millis,
     ) -> Stored<EndedSessions> {
-        run!(self.calls.transaction(), db => ends::others(db, user, keep, now, revoked_until))
+        Ok(run!(self.calls, transaction, db => ends::others(db, user, keep, now, revoked_until))?)
     }
 
     async fn revocations(&self, after: i64, now: Millis, limit: u32) -> Stored<RevocationPage> {
-        run!(self.calls.statement(), db => ends::revocations(db, after, now, limit))
+        Ok(run!(self.calls, statement, db => ends::revocations(db, after, now, limit))?)
     }
 
     async fn spend_ws(&self, spend: &WsSpend) -> Stored<WsSpent> {
-        run!(self.calls.transaction(), db => sessions::spend_ws(db, spend))
+        Ok(run!(self.calls, transaction, db => sessions::spend_ws(db, spend))?)
     }
 
     async fn claim_deliveries(&self, now: Millis, until: Millis, limit: u32) -> Stored<Vec<UserId>> {
         // Run twice, it claims other deliveries; those of the first run are due again when their lease is over.
-        run!(self.calls.statement(), db => outbox::claim(db, now, until, limit))
+        Ok(run!(self.calls, statement, db => outbox::claim(db, now, until, limit))?)
     }
 
     async fn next_delivery(&self, user: UserId) -> Stored<Option<Delivery>> {
-        run!(self.calls.statement(), db => outbox::next(db, user))
+        Ok(run!(self.calls, statement, db => outbox::next(db, user))?)
     }
 
     async fn delivered(&self, user: UserId, version: i64) -> Stored<()> {
-        run!(self.calls.statement(), db => outbox::delivered(db, user, version))
+        Ok(run!(self.calls, statement, db => outbox::delivered(db, user, version))?)
     }
 
     async fn postpone_delivery(&self, user: UserId, version: i64, until: Millis) -> Stored<()> {
         // Run twice, it counts one attempt more, which makes a wait longer and nothing else.
-        run!(self.calls.statement(), db => outbox::postpone(db, user, version, until))
+        Ok(run!(self.calls, statement, db => outbox::postpone(db, user, version, until))?)
     }
 
     async fn prune(&self, now: Millis, limit: u32) -> Stored<u64> {
-        run!(self.calls.transaction(), db => upkeep::prune(db, now, limit))
+        Ok(run!(self.calls, transaction, db => upkeep::prune(db, now, limit))?)
     }
 
     async fn check(&self) -> Stored<()> {
-        run!(self.calls.statement(), db => upkeep::check(db))
+        Ok(run!(self.calls, statement, db => upkeep::check(db))?)
     }
 
     async fn close(&self) {

@@ -179,4 +179,6 @@ impl Store for SqliteStore {
 }
 
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod tests;

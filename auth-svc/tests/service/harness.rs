@@ -113,6 +113,10 @@ impl Auth {
         self.client.clone()
     }
 
+    pub(crate) fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Asks it to stop and waits until it has.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();

@@ -7,6 +7,7 @@ mod accounts;
 mod harness;
 mod outbox;
 mod process;
+mod replicas;
 mod revocations;
 mod sessions;
 mod users;

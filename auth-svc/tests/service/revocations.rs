@@ -11,10 +11,10 @@ use tonic::{Status, Streaming};
 
 use crate::harness::{Auth, LONG, Member, Setup, fields, reason, until, with_bearer};
 
-struct Watch(Streaming<pb::WatchRevocationsResponse>);
+pub(crate) struct Watch(Streaming<pb::WatchRevocationsResponse>);
 
 impl Watch {
-    async fn open(setup: &Setup, auth: &Auth, after: i64) -> Self {
+    pub(crate) async fn open(setup: &Setup, auth: &Auth, after: i64) -> Self {
         let bearer = setup.gateway_bearer();
         let request = mesh::client::stream_request(pb::WatchRevocationsRequest { after }, &bearer);
         Self(auth.client().watch_revocations(request).await.expect("followed").into_inner())
@@ -26,7 +26,7 @@ impl Watch {
     }
 
     /// The next revocation, past heartbeats.
-    async fn revocation(&mut self) -> pb::Revocation {
+    pub(crate) async fn revocation(&mut self) -> pb::Revocation {
         loop {
             if let Update::Revocation(revocation) = self.next().await.expect("alive") {
                 return revocation;
@@ -35,7 +35,7 @@ impl Watch {
     }
 
     /// Everything up to the first heartbeat: the key sets, the revoked sessions, and the heartbeat's number.
-    async fn snapshot(&mut self) -> (usize, Vec<i64>, i64) {
+    pub(crate) async fn snapshot(&mut self) -> (usize, Vec<i64>, i64) {
         let (mut keys, mut numbers) = (0, Vec::new());
         loop {
             match self.next().await.expect("alive") {

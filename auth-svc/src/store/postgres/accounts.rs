@@ -1,9 +1,10 @@
 //! Statements about accounts: making, finding, renaming.
 
 use mesh::time::Millis;
+use mesh_postgres::errors;
 use sqlx::{Error, PgConnection};
 
-use super::{errors, outbox, sessions};
+use super::{outbox, sessions};
 use crate::{
     account::{Login, UserId, Username},
     outbox::{Delivery, News},

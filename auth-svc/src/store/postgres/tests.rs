@@ -1,50 +1,42 @@
-//! PostgreSQL alone: the contract, and what a person meets who names a server that is not good. Servers that fail in the
-//! middle are in `tests/faults.rs`, plans in `tests/plans.rs`.
+//! PostgreSQL alone: the contract, the order of revocations under a held lock, what an operator meets, and the plans. How
+//! calls end when the server fails is tested in `mesh-postgres`.
 
 use std::sync::Arc;
 
 use mesh::config::{Secret, StoreLimits};
-use sqlx::{AssertSqlSafe, Executor as _};
+use mesh_postgres::testing::{LIMITS, Schema, prepared};
+use sqlx::Executor as _;
+use uuid::Uuid;
 
 use super::PostgresStore;
-use crate::store::{
-    End, Store,
-    contract::{NOW, member, store_contract},
+use crate::{
+    account::Login,
+    session::SessionId,
+    store::{
+        End, Opening, PasswordChange, SessionCursor, Store, StoreError, WsSpend,
+        contract::{NOW, account, email, member, opening, rotation, session, store_contract, username},
+    },
 };
 
-mod faults;
-mod plans;
-mod server;
-
-use server::{LIMITS, LONG, Schema};
+async fn open(schema: &Schema) -> PostgresStore {
+    PostgresStore::open_schema(&schema.secret(), &schema.name, &LIMITS).await.expect("opened")
+}
 
 async fn backend() -> Option<(Arc<dyn Store>, Schema)> {
     let schema = Schema::new()?;
-    Some((Arc::new(schema.open().await), schema))
+    Some((Arc::new(open(&schema).await), schema))
 }
 
 store_contract!(backend);
 
-async fn refused(schema: &Schema, url: &str) -> String {
-    let error = schema.open_with(url, &LIMITS).await.expect_err("refused").to_string();
-    assert!(!error.contains('\n') && !error.contains("hunter2"), "one sentence without the password: {error}");
-    error
-}
-
-/// The URL with another parameter.
-fn with(url: &str, parameter: &str) -> String {
-    format!("{url}{}{parameter}", if url.contains('?') { '&' } else { '?' })
-}
-
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
-    let Some(schema) = Schema::new() else { return };
-    let store: Arc<dyn Store> = Arc::new(schema.open().await);
+    let Some((store, schema)) = backend().await else { return };
     let (account, session) = member(&store, "ada").await;
     store.end_session(account.id, session.id, NOW, NOW).await.expect("ended");
     store.close().await;
-    assert!(store.check().await.is_err(), "a closed store answers");
-    let store = schema.open().await;
+    assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))), "a closed store answers");
+    let store = open(&schema).await;
     store.check().await.expect("answers");
     assert!(store.account(account.id).await.expect("read").is_some());
     assert!(store.session(session.id).await.expect("read").expect("there").ended_at.is_some());
@@ -52,148 +44,10 @@ async fn everything_is_there_after_a_restart() {
     assert!(store.next_delivery(account.id).await.expect("read").is_some());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_start_together_make_the_tables_once() {
-    for _ in 0..5 {
-        let Some(schema) = Schema::new() else { return };
-        let schema = Arc::new(schema);
-        let opening: Vec<_> = (0..4)
-            .map(|_| {
-                let schema = schema.clone();
-                tokio::spawn(async move { schema.open().await })
-            })
-            .collect();
-        for open in opening {
-            open.await.expect("opened").check().await.expect("answers");
-        }
-    }
-}
-
-#[tokio::test]
-async fn all_tables_are_in_the_schema_and_the_settings_hold_on_each_connection() {
-    let Some(schema) = Schema::new() else { return };
-    let store = schema.open_with(&with(&schema.url, "options=-csearch_path=public"), &LIMITS).await.expect("opened");
-    let mut beside = schema.connect().await;
-    let tables: Vec<String> =
-        sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY tablename")
-            .bind(&schema.name)
-            .fetch_all(&mut beside)
-            .await
-            .expect("read");
-    let expected =
-        ["_auth_migrations", "accounts", "outbox", "revocation_head", "revocations", "sessions", "spent_ws_tokens"];
-    assert_eq!(tables, expected);
-    let settings: (String, String, String, String) = sqlx::query_as(
-        "SELECT current_setting('search_path'), current_setting('statement_timeout'),
-                current_setting('idle_in_transaction_session_timeout'), current_setting('synchronous_commit')",
-    )
-    .fetch_one(store.calls.pool())
-    .await
-    .expect("read");
-    let expected = (format!("\"{}\"", schema.name), "20s".to_owned(), "20s".to_owned(), "on".to_owned());
-    assert_eq!(settings, expected);
-}
-
-#[tokio::test]
-async fn a_server_that_does_not_sync_its_commits_is_refused() {
-    let Some(schema) = Schema::new() else { return };
-    let url = with(&schema.url, "options=-csynchronous_commit=off");
-    assert!(refused(&schema, &url).await.contains("synchronous_commit=off"));
-    let mut beside = schema.connect().await;
-    let made: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
-        .bind(&schema.name)
-        .fetch_one(&mut beside)
-        .await
-        .expect("read");
-    assert!(!made, "nothing was made on it");
-}
-
-#[tokio::test]
-async fn a_database_of_a_newer_version_is_refused() {
-    let Some(schema) = Schema::new() else { return };
-    schema.open().await.close().await;
-    let mut beside = schema.connect().await;
-    beside
-        .execute(
-            "INSERT INTO _auth_migrations (version, description, success, checksum, execution_time)
-             VALUES (9999, 'from the future', TRUE, '', 0)",
-        )
-        .await
-        .expect("written");
-    assert!(refused(&schema, &schema.url).await.contains("newer version"));
-    beside.execute("UPDATE _auth_migrations SET version = 0 WHERE version = 9999").await.expect("written");
-    assert!(refused(&schema, &schema.url).await.contains("newer version"), "an unknown step is not ours");
-    beside.execute("DELETE FROM _auth_migrations WHERE version = 0").await.expect("written");
-    beside.execute("UPDATE _auth_migrations SET checksum = '\\x00'").await.expect("written");
-    assert!(refused(&schema, &schema.url).await.contains("other tables"));
-}
-
-#[tokio::test]
-async fn a_database_and_a_user_that_do_not_exist_get_one_sentence_at_once() {
-    let Some(schema) = Schema::new() else { return };
-    let patient = StoreLimits { start_secs: 3_600, ..LIMITS };
-    for parameter in ["dbname=no_such_database", "user=no_such_user&password=hunter2"] {
-        let url = with(&schema.url, parameter);
-        let opening = schema.open_with(&url, &patient);
-        let error = tokio::time::timeout(LONG, opening).await.expect("at once").expect_err("refused").to_string();
-        assert!(error.contains("AUTH_STORE_URL") && error.contains("no_such"), "{error}");
-        assert!(!error.contains('\n') && !error.contains("hunter2"), "{error}");
-    }
-}
-
-#[tokio::test]
-async fn a_url_that_is_not_good_gets_one_sentence_without_its_password() {
-    // No server is asked, so this needs none.
-    for url in [
-        "postgres://me:hunter2@host:port/db",
-        "postgres://me:hunter2#@host/db",
-        "postgres://me:hunter2@@host/db",
-        "postgres://me:1/hunter2@host/db",
-        "postgres://me:hunter2@[host/db",
-        "postgresql://me:hunter2@host/db?sslmode=sometimes",
-    ] {
-        let data = std::path::Path::new("unused");
-        let opened = crate::store::open(&Secret::from(url), data, 1, &LIMITS).await;
-        let error = opened.expect_err(url).to_string();
-        assert!(error.contains("auth.store_url") && error.contains("%40"), "{error}");
-        assert!(!error.contains('\n') && !error.contains("hunter2"), "{error}");
-    }
-}
-
-#[tokio::test]
-async fn parameters_that_only_libpq_knows_are_passed_over() {
-    let Some(schema) = Schema::new() else { return };
-    let url = with(&schema.url, "channel_binding=prefer&target_session_attrs=read-write&connect_timeout=5");
-    schema.open_with(&url.replace("postgres://", "postgresql://"), &LIMITS).await.expect("opened");
-}
-
-#[tokio::test]
-async fn a_user_who_may_not_change_tables_can_run_the_service() {
-    let Some(schema) = Schema::new() else { return };
-    schema.open().await.close().await;
-    let mut beside = schema.connect().await;
-    let (name, user) = (&schema.name, format!("{}_user", schema.name));
-    let grants = format!(
-        "CREATE ROLE {user} LOGIN PASSWORD 'hunter2'; GRANT USAGE ON SCHEMA {name} TO {user};
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {user}"
-    );
-    beside.execute(AssertSqlSafe(grants)).await.expect("granted");
-    let url = with(&schema.url, &format!("user={user}&password=hunter2"));
-    let opened = schema.open_with(&url, &LIMITS).await;
-    let made = match &opened {
-        Ok(store) => store.check().await.map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    drop(opened);
-    beside.execute(AssertSqlSafe(format!("DROP OWNED BY {user}; DROP ROLE {user}"))).await.expect("dropped");
-    made.expect("it runs");
-}
-
 /// Who holds the highest number and has not committed holds up those after it: no reader sees 2 before 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_waits_for_the_one_before_it() {
-    let Some(schema) = Schema::new() else { return };
-    let store: Arc<dyn Store> = Arc::new(schema.open().await);
+    let Some((store, schema)) = backend().await else { return };
     let (account, session) = member(&store, "ada").await;
     let mut first = schema.connect().await;
     first
@@ -207,8 +61,7 @@ async fn a_revocation_waits_for_the_one_before_it() {
         let store = store.clone();
         async move { store.end_session(account.id, session.id, NOW, NOW).await.expect("ended") }
     });
-    let mut beside = schema.connect().await;
-    waits(&mut beside, &schema).await;
+    schema.until_waiting_is(true).await;
     assert!(!second.is_finished());
     assert_eq!(store.revocations(0, NOW, 10).await.expect("read").head, 0);
     first.execute("COMMIT").await.expect("committed");
@@ -217,31 +70,89 @@ async fn a_revocation_waits_for_the_one_before_it() {
     assert_eq!((page.head, page.revocations.len()), (2, 2));
 }
 
-/// Waits until a statement on this schema waits for a lock.
-async fn waits(beside: &mut sqlx::PgConnection, schema: &Schema) {
-    let waiting = async {
-        loop {
-            let waiting: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT 1 FROM pg_stat_activity AS one JOIN pg_locks AS held ON held.pid = one.pid
-                                JOIN pg_class AS of ON of.oid = held.relation
-                                WHERE one.wait_event_type = 'Lock' AND of.relnamespace::regnamespace::text = $1)",
-            )
-            .bind(&schema.name)
-            .fetch_one(&mut *beside)
-            .await
-            .expect("read");
-            if waiting {
-                break;
-            }
-        }
-    };
-    tokio::time::timeout(LONG, waiting).await.expect("a statement waits");
+/// No server is asked, so this needs none.
+#[tokio::test]
+async fn both_schemes_name_this_store_and_a_bad_url_gets_one_sentence_without_its_password() {
+    for url in ["postgres://me:hunter2#@host/db", "postgresql://me:hunter2@host:port/db"] {
+        let opened = crate::store::open(&Secret::from(url), std::path::Path::new("unused"), 1, &LIMITS).await;
+        let error = opened.expect_err(url).to_string();
+        assert!(error.contains("auth.store_url") && !error.contains('\n') && !error.contains("hunter2"), "{error}");
+    }
 }
 
-#[tokio::test]
-async fn debug_output_shows_no_url() {
+/// Enough that the planner prefers an index to reading all of them.
+const FILL: &str = "
+    INSERT INTO accounts
+    SELECT gen_random_uuid(), 'name-' || n, 'key-' || n, 1, n || '@example.org', n || '@example.org',
+           repeat('h', 100), '{user}', n, n
+    FROM generate_series(1, 10000) AS n;
+    INSERT INTO sessions
+    SELECT gen_random_uuid(), id, 'a phone', '::1', repeat('r', 32)::bytea, n, n, n + 1000000, n + 9000000, n, NULL
+    FROM (SELECT id, row_number() OVER () AS n FROM accounts) AS numbered, generate_series(1, 3);
+    INSERT INTO revocations SELECT n, gen_random_uuid(), n FROM generate_series(1, 10000) AS n;
+    UPDATE revocation_head SET number = 10000;
+    INSERT INTO spent_ws_tokens SELECT gen_random_uuid(), n FROM generate_series(1, 10000) AS n;
+    INSERT INTO outbox SELECT id, 1, username, true, '', '', 0, created_at FROM accounts;
+    ANALYZE accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_reads_a_whole_table() {
     let Some(schema) = Schema::new() else { return };
-    let store: PostgresStore = schema.open().await;
-    let shown = format!("{store:?}");
-    assert!(!shown.contains("postgres://") && !shown.contains("password: Some"), "{shown}");
+    // One connection, so that all is prepared on it.
+    let limits = StoreLimits { connections_max: 1, ..LIMITS };
+    let opened = PostgresStore::open_schema(&schema.secret(), &schema.name, &limits).await;
+    let postgres = Arc::new(opened.expect("opened"));
+    schema.connect().await.execute(FILL).await.expect("filled");
+    let store: Arc<dyn Store> = postgres.clone();
+    call_everything(&store).await;
+    let statements = prepared(&mut *postgres.calls.pool().acquire().await.expect("the connection")).await;
+    assert!(statements.len() >= 28, "only {} statements were prepared", statements.len());
+    for one in statements {
+        let scans = one.scans(&["revocation_head"]);
+        assert!(scans.is_empty(), "{scans:?} by {}", one.statement);
+    }
+}
+
+/// Every call of the store, along every way through it that has statements of its own.
+async fn call_everything(store: &Arc<dyn Store>) {
+    let (ada, first) = member(store, "ada").await;
+    let taken = account("ada");
+    store.create_account(&taken, &session(taken.id)).await.expect("judged");
+    store.credentials(&Login::Username("ada".into())).await.expect("read");
+    store.credentials(&Login::Email("ada@example.org".into())).await.expect("read");
+    store.credentials_by_id(ada.id).await.expect("read");
+    store.taken(&username("ada"), &email("ada@example.org")).await.expect("read");
+    store.rename(ada.id, &username("countess"), NOW, NOW).await.expect("renamed");
+    let second = session(ada.id);
+    let opening = Opening { rehash: Some("hash-of-today".to_owned()), sessions_max: 1, ..opening(&ada, &second) };
+    store.open_session(&opening).await.expect("opened");
+    let change = PasswordChange {
+        user_id: ada.id,
+        verified_hash: "hash-of-today".to_owned(),
+        new_hash: "hash-2".to_owned(),
+        keep: second.id,
+        now: NOW,
+        revoked_until: NOW,
+    };
+    store.change_password(&change).await.expect("changed");
+    store.session(first.id).await.expect("read");
+    let after = SessionCursor { last_used_at: NOW, id: SessionId(Uuid::max()) };
+    store.sessions(ada.id, NOW, Some(after), 10).await.expect("read");
+    for generation in [0, 1, 0] {
+        store.rotate(&rotation(&second, generation, NOW)).await.expect("judged");
+    }
+    let (bob, third) = member(store, "bob").await;
+    let later = NOW.plus(std::time::Duration::from_mins(5));
+    let jti = Uuid::new_v4();
+    let spend = WsSpend { jti, session_id: third.id, user_id: bob.id, now: later, expires_at: later };
+    store.spend_ws(&spend).await.expect("spent");
+    store.end_other_sessions(bob.id, second.id, NOW, NOW).await.expect("ended");
+    store.end_session(bob.id, third.id, NOW, NOW).await.expect("judged");
+    store.revocations(0, NOW, 10).await.expect("read");
+    store.claim_deliveries(NOW, NOW, 10).await.expect("claimed");
+    store.next_delivery(ada.id).await.expect("read");
+    store.postpone_delivery(ada.id, 1, NOW).await.expect("noted");
+    store.delivered(ada.id, 1).await.expect("noted");
+    store.prune(NOW, 10).await.expect("pruned");
+    store.check().await.expect("answers");
 }

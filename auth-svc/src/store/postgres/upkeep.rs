@@ -5,11 +5,11 @@ use sqlx::{Error, PgConnection};
 
 const FORGET: [&str; 3] = [
     "DELETE FROM sessions WHERE id = ANY (ARRAY (
-         SELECT id FROM sessions WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+         SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM revocations WHERE number = ANY (ARRAY (
-         SELECT number FROM revocations WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+         SELECT number FROM revocations WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM spent_ws_tokens WHERE jti = ANY (ARRAY (
-         SELECT jti FROM spent_ws_tokens WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+         SELECT jti FROM spent_ws_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 
 pub(super) async fn prune(write: &mut PgConnection, now: Millis, limit: u32) -> Result<u64, Error> {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::SqliteStore;
 use crate::store::{
     OpenError, Store,
-    contract::{NOW, account, session, store_contract},
+    contract::{NOW, store_contract},
 };
 
 async fn open() -> (Arc<dyn Store>, TempDir) {
@@ -77,32 +77,6 @@ async fn replicas_that_start_together_share_one_new_file() {
             open.await.expect("no panic").expect("opened").check().await.expect("answers");
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_goes_away_leaves_a_whole_write_or_none() {
-    let (store, _folder) = open().await;
-    let (mut whole, mut none) = (0, 0);
-    for index in 0..300_u64 {
-        let attempt = account(&format!("member-{index}"));
-        let first = session(attempt.id);
-        let mut call = store.create_account(&attempt, &first);
-        // Left after so many looks at it, wherever it stands then; the last ones get to their end.
-        for _ in 0..index * index {
-            if futures::poll!(&mut call).is_ready() {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        drop(call);
-        // A write that comes after it waits for it to be over.
-        store.delivered(attempt.id, 99).await.expect("the writer is free");
-        let there = store.account(attempt.id).await.expect("read").is_some();
-        assert_eq!(store.session(first.id).await.expect("read").is_some(), there);
-        assert_eq!(store.next_delivery(attempt.id).await.expect("read").is_some(), there);
-        if there { whole += 1 } else { none += 1 }
-    }
-    assert!(whole > 0 && none > 0, "{whole} whole, {none} not at all: the limits were no test");
 }
 
 #[tokio::test]
