@@ -13,10 +13,12 @@ use toml::{Table, Value};
 
 mod env;
 mod mesh;
+mod redis;
 mod secret;
 mod store;
 
 pub use mesh::{GrpcLimits, IdentityConfig, MeshConfig, Profile};
+pub use redis::RedisConfig;
 pub use secret::Secret;
 pub use store::StoreLimits;
 

@@ -23,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 /// How long a probe may take when nothing else is set: a dependency that needs longer cannot serve requests in time.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The status of a check without which the process is not ready.
+const FAILED: &str = "failed";
+
 /// The most characters of a probe's error that are shown.
 const ERROR_CHARS_MAX: usize = 300;
 
@@ -39,13 +42,22 @@ pub trait Probe: Send + Sync {
     async fn check(&self) -> Result<(), String>;
 }
 
+/// What it means for the process when a probe fails.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// It cannot serve.
+    Required,
+    /// It serves on, though not as well.
+    Wanted,
+}
+
 /// What the operations port of one process shows.
 #[derive(Clone)]
 pub struct Ops {
     service: &'static str,
     version: &'static str,
     started: Instant,
-    probes: Vec<Arc<dyn Probe>>,
+    probes: Vec<(Need, Arc<dyn Probe>)>,
     probe_timeout: Duration,
     metrics: Option<PrometheusHandle>,
     shutdown: CancellationToken,
@@ -62,7 +74,14 @@ impl Ops {
     /// Adds a dependency.
     #[must_use]
     pub fn probe(mut self, probe: Arc<dyn Probe>) -> Self {
-        self.probes.push(probe);
+        self.probes.push((Need::Required, probe));
+        self
+    }
+
+    /// Adds something that the process does without when it must: while it fails the process is degraded, and ready.
+    #[must_use]
+    pub fn wanted(mut self, probe: Arc<dyn Probe>) -> Self {
+        self.probes.push((Need::Wanted, probe));
         self
     }
 
@@ -131,10 +150,10 @@ struct Check {
 }
 
 async fn ready(State(ops): State<Arc<Ops>>) -> (StatusCode, Json<Readiness>) {
-    let checks = join_all(ops.probes.iter().map(|probe| check(probe.as_ref(), ops.probe_timeout))).await;
+    let checks = join_all(ops.probes.iter().map(|(need, probe)| check(*need, probe.as_ref(), ops.probe_timeout))).await;
     let status = if ops.shutdown.is_cancelled() {
         "draining"
-    } else if checks.iter().all(|(_, check)| check.error.is_none()) {
+    } else if checks.iter().all(|(_, check)| check.status != FAILED) {
         "ready"
     } else {
         "unavailable"
@@ -143,7 +162,7 @@ async fn ready(State(ops): State<Arc<Ops>>) -> (StatusCode, Json<Readiness>) {
     (code, Json(Readiness { status, checks: Checks(checks) }))
 }
 
-async fn check(probe: &dyn Probe, timeout: Duration) -> (String, Check) {
+async fn check(need: Need, probe: &dyn Probe, timeout: Duration) -> (String, Check) {
     let begun = Instant::now();
     let error = match tokio::time::timeout(timeout, probe.check()).await {
         Ok(Ok(())) => None,
@@ -151,7 +170,11 @@ async fn check(probe: &dyn Probe, timeout: Duration) -> (String, Check) {
         Err(_) => Some(format!("no answer within {} ms", timeout.as_millis())),
     };
     let latency_ms = (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-    let status = if error.is_none() { "ok" } else { "failed" };
+    let status = match need {
+        _ if error.is_none() => "ok",
+        Need::Required => FAILED,
+        Need::Wanted => "degraded",
+    };
     (probe.name().to_owned(), Check { status, latency_ms, error })
 }
 
@@ -258,6 +281,17 @@ mod tests {
         shutdown.cancel();
         let (status, body) = ask_json(good, "/ready").await;
         assert_eq!((status, &body["status"]), (StatusCode::SERVICE_UNAVAILABLE, &Value::from("draining")));
+    }
+
+    #[tokio::test]
+    async fn what_is_only_wanted_degrades_a_process_that_stays_ready() {
+        let degraded = ops(&CancellationToken::new()).probe(Arc::new(Fake::Good)).wanted(Arc::new(Fake::Failing));
+        let (status, body) = ask_json(degraded.clone(), "/ready").await;
+        assert_eq!((status, &body["status"]), (StatusCode::OK, &Value::from("ready")));
+        assert_eq!(body["checks"]["failing"]["status"], "degraded");
+        assert!(body["checks"]["failing"]["error"].is_string());
+        let (status, _) = ask_json(degraded.probe(Arc::new(Fake::Hanging)), "/ready").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]

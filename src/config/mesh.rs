@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Problems, Secret, Section};
+use super::{Problems, RedisConfig, Secret, Section};
 use crate::{serve::ServeLimits, shutdown::ShutdownLimits, telemetry::TelemetryConfig};
 
 /// How strict a process is with what it is given.
@@ -35,8 +35,13 @@ pub struct MeshConfig {
     pub message_url: String,
     /// Whether Redis carries hints between replicas. Default false: one machine needs none.
     pub redis_enabled: bool,
-    /// The Redis that carries hints; may hold a password. Default `redis://127.0.0.1:6379`.
+    /// The Redis that carries hints; may hold a password. `redis://[user:password@]host[:port]`, `rediss:` with TLS,
+    /// several separated by commas are tried in turn (nodes of one cluster, not independent servers);
+    /// `redis+sentinel://[user:password@]sentinel:26379,sentinel:26379/name` asks sentinels for the master of that name.
+    /// Default empty: `redis://127.0.0.1:6379`.
     pub redis_url: Secret,
+    /// How Redis is used.
+    pub redis: RedisConfig,
     /// Tokens, assertions and revocations.
     pub identity: IdentityConfig,
     /// Serving and calling gRPC.
@@ -59,6 +64,7 @@ impl Default for MeshConfig {
             message_url: "http://127.0.0.1:50002".into(),
             redis_enabled: false,
             redis_url: Secret::default(),
+            redis: RedisConfig::default(),
             identity: IdentityConfig::default(),
             grpc: GrpcLimits::default(),
             serve: ServeLimits::default(),
@@ -152,6 +158,11 @@ impl Section for MeshConfig {
         problems.range("grpc.deadline_ms_max", self.grpc.deadline_ms_max, 10, 3_600_000);
         problems.range("grpc.message_bytes_max", self.grpc.message_bytes_max, 1 << 20, 64 << 20);
         problems.range("grpc.tries_max", self.grpc.tries_max, 1, 10);
+        let url = self.redis_url.expose();
+        if !url.is_empty() && !RedisConfig::SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+            problems.push("redis_url", format!("must begin with one of {}", RedisConfig::SCHEMES.join(" ")));
+        }
+        self.redis.validate("redis.", problems);
         self.serve.validate("serve.", problems);
         self.shutdown.validate("shutdown.", problems);
         self.telemetry.validate("telemetry.", problems);
@@ -160,5 +171,26 @@ impl Section for MeshConfig {
                 problems.push(format!("identity.service_keys.{name}"), "is no service's name");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Loader;
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_right_about_redis_is_named() {
+        let mut loader = Loader::for_test(
+            "[mesh]\nredis_url = 'http://redis'\n[mesh.redis]\nprefix = 'a b'\nbeat_ms = 0\nkey_file = 'key.pem'\n",
+        );
+        let _: MeshConfig = loader.section();
+        let error = loader.finish().expect_err("four bad values").to_string();
+        for field in ["mesh.redis_url", "mesh.redis.prefix", "mesh.redis.beat_ms", "mesh.redis.cert_file"] {
+            assert!(error.contains(field), "{field}: {error}");
+        }
+        let mut loader = Loader::for_test("[mesh]\nredis_url = 'rediss+sentinel://a,b/main'\n");
+        let _: MeshConfig = loader.section();
+        assert!(loader.finish().is_ok());
     }
 }
