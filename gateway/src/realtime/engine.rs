@@ -1,5 +1,5 @@
 //! The transport: Engine.IO over WebSocket and polling, by engineioxide, and the CONNECT handshake of Socket.IO on it.
-//! This file and `packet.rs` (whose text it shares) are the only ones that name that crate. What a connected socket does
+//! This file, `service.rs` and `packet.rs` (the text type) are the only ones that name that crate. What a socket does
 //! is `events.rs`, who may connect `connect.rs`, and how requests get here `service.rs`.
 
 use std::{
@@ -134,8 +134,8 @@ impl Engine {
         }
     }
 
-    /// Ends every connection and waits until they are gone, or the limit has passed. Stock clients take it for a lost
-    /// network and connect again, elsewhere.
+    /// Ends every connection and waits until they are gone; those that are left after three quarters of the limit are
+    /// ended without a word. Stock clients take it for a lost network and connect again, elsewhere.
     pub(super) async fn stop(&self, limit: Duration) {
         self.hub.stop();
         for session in self.hub.sockets() {
@@ -155,8 +155,9 @@ impl Engine {
                 ended.await;
             }
         };
-        if tokio::time::timeout(limit, gone).await.is_err() {
+        if tokio::time::timeout(limit * 3 / 4, gone).await.is_err() {
             let left: Vec<_> = self.sockets().values().filter_map(Weak::upgrade).collect();
+            tracing::warn!(sockets = left.len(), "Sockets were still open near the limit of stopping and are ended");
             left.iter().for_each(kill);
         }
     }

@@ -119,6 +119,7 @@ impl Hub {
             self.unregister(session);
             return Err(TokenError::Revoked.into());
         }
+        tracing::debug!(socket.id = %session.socket_id, user.id = %session.user_id(), "A socket connected");
         Ok(())
     }
 
@@ -149,6 +150,7 @@ impl Hub {
             room.remove(session);
         }
         self.unregister(session);
+        tracing::debug!(socket.id = %session.socket_id, user.id = %session.user_id(), "A socket disconnected");
         if !typing.is_empty() && !self.is_stopping() {
             let (hub, session) = (Arc::clone(self), Arc::clone(session));
             self.tasks.spawn(async move {

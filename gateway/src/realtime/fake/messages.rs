@@ -45,6 +45,7 @@ struct State {
     subscriptions: usize,
     typing: Vec<(String, bool)>,
     sent: Vec<pb::SendMessageRequest>,
+    arrivals: u64,
 }
 
 /// message-svc, as far as the realtime edge needs it.
@@ -313,9 +314,13 @@ impl MessageService for FakeMessages {
         let user = caller(&request);
         let request = request.into_inner();
         Box::pin(async move {
-            // The first ones take the longest: whoever handles them side by side gets them out of order.
-            let count = self.state().sent.len();
-            tokio::time::sleep(std::time::Duration::from_millis(if count < 5 { 5 } else { 0 })).await;
+            // Later ones take less time: whoever handles them side by side gets them out of order.
+            let arrival = {
+                let mut state = self.state();
+                state.arrivals += 1;
+                state.arrivals
+            };
+            tokio::time::sleep(std::time::Duration::from_millis(20_u64.saturating_sub(arrival))).await;
             let message = pb::Message {
                 content: request.content.clone(),
                 client_message_id: request.client_message_id.clone(),

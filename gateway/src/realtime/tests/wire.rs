@@ -46,7 +46,8 @@ impl Gateway {
         let router = layers::around_all(router, &mesh.edge);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
         let address = listener.local_addr().expect("address");
-        let limits = ServeLimits { send_buffer_bytes: 8 * 1024, ..ServeLimits::default() };
+        // The connection's own limits must not do what is the sockets' to do.
+        let limits = ServeLimits { send_buffer_bytes: 8 * 1024, write_timeout_ms: 600_000, ..ServeLimits::default() };
         let token = end.clone();
         tokio::spawn(async move { serve(listener, router, &limits, token).await });
         Self { mesh, realtime, address, _end: end.drop_guard() }
@@ -93,9 +94,12 @@ impl Client {
 
     /// The next Engine.IO packet; none when the connection has ended.
     async fn raw(&mut self) -> Option<String> {
+        tokio::time::timeout(Duration::from_secs(30), self.raw_in_time()).await.expect("something in time")
+    }
+
+    async fn raw_in_time(&mut self) -> Option<String> {
         loop {
-            let next = tokio::time::timeout(Duration::from_secs(30), self.0.next()).await.expect("something in time");
-            match next {
+            match self.0.next().await {
                 Some(Ok(Message::Text(text))) if text.as_str() == "2" => self.send("3").await,
                 Some(Ok(Message::Text(text))) => return Some(text.as_str().to_owned()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
