@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use mesh::config::{Loader, MeshConfig, Problems, Secret, Section};
+use mesh::config::{Loader, MeshConfig, Problems, Secret, Section, StoreLimits};
 use serde::{Deserialize, Serialize};
 
 /// All that one user-svc process is configured with.
@@ -32,11 +32,13 @@ pub struct UserSection {
     pub grpc_port: u16,
     /// The operations port. Default 3003.
     pub http_port: u16,
-    /// Where people are kept: `sqlite:PATH`. Default empty: `users.db` in the data folder. A secret, since the URL of a
-    /// database server may hold a password.
+    /// Where people are kept: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` (`postgresql:` is the same).
+    /// Default empty: `users.db` in the data folder. A secret for the password's sake.
     pub store_url: Secret,
-    /// Connections that read the store. Default 4: reads are short and mostly from memory.
+    /// Connections that read SQLite. Default 4: reads are short and mostly from memory.
     pub store_readers: u32,
+    /// Bounds and patience with a store that is a server of its own.
+    pub store: StoreLimits,
     /// What clients may send and ask for.
     pub limits: Limits,
 }
@@ -49,6 +51,7 @@ impl Default for UserSection {
             http_port: 3003,
             store_url: Secret::default(),
             store_readers: 4,
+            store: StoreLimits::default(),
             limits: Limits::default(),
         }
     }
@@ -93,9 +96,11 @@ impl Section for UserSection {
     const NAME: &'static str = "user";
 
     fn validate(&self, problems: &mut Problems) {
-        if !(self.store_url.is_empty() || self.store_url.expose().starts_with("sqlite:")) {
-            problems.push("store_url", "must be empty or sqlite:PATH");
+        let scheme = self.store_url.expose().split(':').next().unwrap_or_default();
+        if !matches!(scheme, "" | "sqlite" | "postgres" | "postgresql") {
+            problems.push("store_url", "must be empty or begin with sqlite:, postgres: or postgresql:");
         }
+        self.store.validate("store.", problems);
         problems.range("store_readers", self.store_readers, 1, 64);
         let limits = &self.limits;
         // Together they keep the largest answer of `BatchGetUsers` below the 4 MiB that a gRPC message may have, with
@@ -141,7 +146,7 @@ mod tests {
     #[test]
     fn bad_values_are_named_and_the_password_in_a_url_is_not_shown() {
         let text =
-            "[user]\nstore_url = 'postgres://me:hunter2@host/db'\n[user.limits]\nbatch_max = 0\nbio_chars_max = 9999";
+            "[user]\nstore_url = 'mysql://me:hunter2@host/db'\n[user.limits]\nbatch_max = 0\nbio_chars_max = 9999";
         let mut loader = Loader::for_test(text);
         let section: UserSection = loader.section();
         let error = loader.finish().expect_err("three bad values").to_string();

@@ -7,7 +7,7 @@
 //! | `grpc` | the surface: who may call, requests to types, answers |
 //! | [`profile`] | the domain: profiles, changes, the rules of their fields |
 //! | [`error`] | what may be refused, and its code |
-//! | [`store`] | what is kept: the trait, and SQLite behind it |
+//! | [`store`] | what is kept: the trait, with SQLite and PostgreSQL behind it |
 //!
 //! [`serve`] runs all of it on two ports until it is told to stop.
 
@@ -75,7 +75,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 /// # Errors
 /// When it cannot start; one sentence that says what to do.
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let store = store::open(&config.user.store_url, &config.mesh.data, config.user.store_readers).await?;
+    let user = &config.user;
+    let opening = store::open(&user.store_url, &config.mesh.data, user.store_readers, &user.store);
+    let store = tokio::select! {
+        opened = opening => opened?,
+        // A store that is a server may be waited for; whoever stops us meanwhile does not.
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let served = serve_with(&config, &store, listeners, shutdown).await;
     if served.is_err() {
         store.close().await;
@@ -97,7 +103,8 @@ async fn serve_with(
 
     let users = Users::new(Profiles::new(Arc::clone(store)), user.limits.clone());
     let api = UserServiceServer::new(users).max_decoding_message_size(mesh.grpc.message_bytes_max);
-    let (router, health) = mesh::grpc::router::<UserServiceServer<Users>>(Routes::new(api), Arc::clone(&identity), &mesh.grpc);
+    let (router, health) =
+        mesh::grpc::router::<UserServiceServer<Users>>(Routes::new(api), Arc::clone(&identity), &mesh.grpc);
     let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
         .probe(Arc::new(StoreProbe(Arc::clone(store))))
         .metrics(Some(telemetry.metrics()));

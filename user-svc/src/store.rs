@@ -8,12 +8,16 @@ use std::{
 };
 
 use async_trait::async_trait;
-use mesh::{config::Secret, time::Millis};
+use mesh::{
+    config::{Secret, StoreLimits},
+    time::Millis,
+};
 
-use crate::profile::{Change, NewProfile, OwnProfile, Profile, Rename, UserId};
+use crate::profile::{Change, NewProfile, OwnProfile, Preferences, Profile, Rename, UserId};
 
 #[cfg(test)]
 mod contract;
+pub mod postgres;
 pub mod sqlite;
 
 /// Why the store did not do what was asked. What is refused for a reason of the domain is an outcome, not an error.
@@ -69,13 +73,22 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 ///
 /// # Errors
 /// One sentence that says what is wrong with it and what to do.
-pub async fn open(url: &Secret, data: &Path, readers: u32) -> Result<Arc<dyn Store>, OpenError> {
+pub async fn open(url: &Secret, data: &Path, readers: u32, limits: &StoreLimits) -> Result<Arc<dyn Store>, OpenError> {
     let path = match url.expose().split_once(':') {
         None if url.is_empty() => data.join("users.db"),
         Some(("sqlite", rest)) => sqlite_path(rest)?,
-        _ => return Err(OpenError("user.store_url must be empty or begin with sqlite:".to_owned())),
+        Some(("postgres" | "postgresql", _)) => return Ok(Arc::new(postgres::PostgresStore::open(url, limits).await?)),
+        _ => {
+            let message = "user.store_url must be empty or begin with sqlite:, postgres: or postgresql:";
+            return Err(OpenError(message.to_owned()));
+        }
     };
     Ok(Arc::new(sqlite::SqliteStore::open(&path, readers).await?))
+}
+
+/// Preferences as the stores keep them.
+fn preferences_json(preferences: &Preferences) -> Result<String, StoreError> {
+    serde_json::to_string(preferences).map_err(|error| StoreError::Broken(error.into()))
 }
 
 fn sqlite_path(rest: &str) -> Result<PathBuf, OpenError> {

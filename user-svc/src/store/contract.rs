@@ -1,5 +1,6 @@
-//! What every backend must do, as cases that know none of them: `on_backend!` makes a test of each case for one. A case
-//! gets a store that may hold other people already, so it makes ids of its own.
+//! What every backend must do, as cases that know none of them: `on_backend!` makes a test of each case for one, which is
+//! skipped where the backend's server is missing. A case gets a store that may hold other people already, so it makes
+//! ids of its own.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use crate::{
     store::Store,
 };
 
-/// Makes a test of each case. The expression opens a backend: it gives the store, and whatever must live as long.
+/// Makes a test of each case. The expression opens a backend: it gives the store, and whatever must live as long; or
+/// none, where there is no server.
 macro_rules! on_backend {
     ($open:expr) => {
         $crate::store::contract::on_backend! { $open =>
@@ -31,6 +33,12 @@ macro_rules! on_backend {
             nobody_is_made_by_a_change,
             the_time_of_the_last_change_never_goes_back,
             text_of_any_script_comes_back_as_it_went_in,
+            large_values_come_back_as_they_went_in,
+            times_at_the_edges_come_back_as_they_went_in,
+            versions_at_the_edges_are_told_apart,
+            ids_at_the_edges_are_people_like_others,
+            racing_renames_leave_the_newest_name,
+            a_caller_that_goes_away_changes_all_or_nothing,
             the_check_is_good_until_the_store_is_closed,
         }
     };
@@ -38,7 +46,7 @@ macro_rules! on_backend {
         $(
             #[tokio::test(flavor = "multi_thread")]
             async fn $case() {
-                let (store, _backend) = $open.await;
+                let Some((store, _backend)) = $open.await else { return };
                 $crate::store::contract::$case(store).await;
             }
         )*
@@ -296,6 +304,100 @@ pub(crate) async fn text_of_any_script_comes_back_as_it_went_in(store: Shared) {
     let text = format!("{name}\nline two\ttabbed\r\n{}", "😀".repeat(1_000));
     store.update(id, &bio(&text), NOW).await.expect("answered");
     assert_eq!(seen(&store, id).await.bio, text);
+}
+
+pub(crate) async fn large_values_come_back_as_they_went_in(store: Shared) {
+    let id = someone();
+    let huge = "😀\n\\\"".repeat(50_000);
+    let new = NewProfile { username: huge.clone(), first_name: huge.clone(), last_name: huge.clone(), ..ada(id) };
+    assert_eq!(store.create(&new, NOW).await.expect("made").last_name, huge);
+    let preferences = json!({ "huge": huge, "numbers": [0.1, -0.0, 1e-300, u64::MAX, i64::MIN] });
+    let preferences = preferences.as_object().expect("object").clone();
+    let change = Change {
+        bio: Some(huge.clone()),
+        avatar_url: Some(huge.clone()),
+        preferences: Some(preferences.clone()),
+        ..Change::default()
+    };
+    let after = store.update(id, &change, NOW).await.expect("answered").expect("there");
+    assert_eq!(own(&store, id).await, after);
+    assert_eq!((after.profile.bio, after.profile.avatar_url), (huge.clone(), huge));
+    assert_eq!(after.preferences, preferences);
+}
+
+pub(crate) async fn times_at_the_edges_come_back_as_they_went_in(store: Shared) {
+    for at in [i64::MIN, -1, 0, 1, i64::MAX].map(Millis) {
+        let id = someone();
+        let made = store.create(&ada(id), at).await.expect("made");
+        assert_eq!((made.created_at, made.updated_at), (at, at));
+        store.update(id, &bio("Notes"), Millis(0)).await.expect("answered");
+        let profile = seen(&store, id).await;
+        assert_eq!((profile.created_at, profile.updated_at), (at, at.max(Millis(0))));
+    }
+}
+
+pub(crate) async fn versions_at_the_edges_are_told_apart(store: Shared) {
+    let id = someone();
+    store.create(&NewProfile { username_version: i64::MIN, ..ada(id) }, NOW).await.expect("made");
+    for (version, newest) in [(i64::MIN, "ada"), (0, "v0"), (-1, "v0"), (i64::MAX, "last"), (1, "last")] {
+        let name = if version == i64::MAX { "last".to_owned() } else { format!("v{version}") };
+        store.rename(&rename(id, &name, version), NOW).await.expect("answered");
+        assert_eq!(seen(&store, id).await.username, newest, "after version {version}");
+    }
+}
+
+pub(crate) async fn ids_at_the_edges_are_people_like_others(store: Shared) {
+    for id in [Uuid::nil(), Uuid::max()].map(UserId) {
+        assert_eq!(store.own(id).await.expect("answered"), None);
+        assert_eq!(store.update(id, &bio("Notes"), NOW).await.expect("answered"), None);
+        store.create(&ada(id), NOW).await.expect("made");
+        assert_eq!(seen(&store, id).await.id, id);
+    }
+}
+
+pub(crate) async fn racing_renames_leave_the_newest_name(store: Shared) {
+    let id = someone();
+    // The profile is made in the middle of them.
+    let mut calls = Vec::new();
+    for version in (2..20).rev() {
+        let store = store.clone();
+        calls.push(tokio::spawn(async move {
+            store.rename(&rename(id, &format!("name-{version}"), version), LATER).await.expect("answered");
+        }));
+    }
+    let made = store.create(&ada(id), NOW).await.expect("made");
+    assert_eq!(made.first_name, "Ada");
+    for call in calls {
+        call.await.expect("no panic");
+    }
+    let profile = seen(&store, id).await;
+    assert_eq!((profile.username.as_str(), profile.name().as_str()), ("name-19", "Ada Lovelace"));
+    assert_eq!(profile.updated_at, LATER);
+}
+
+pub(crate) async fn a_caller_that_goes_away_changes_all_or_nothing(store: Shared) {
+    let id = someone();
+    store.create(&ada(id), NOW).await.expect("made");
+    let mut kept = 0_u64;
+    for round in 0..100_u64 {
+        let text = format!("round {round}");
+        let change = Change { bio: Some(text.clone()), avatar_url: Some(text.clone()), ..Change::default() };
+        let mut call = store.update(id, &change, LATER);
+        // Left after so many looks at it, wherever it stands then; the last ones get to their end.
+        for _ in 0..round * round {
+            if futures::poll!(&mut call).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(call);
+        // Another change of the person waits for what is still on its way.
+        store.update(id, &Change::default(), LATER).await.expect("answered");
+        let profile = seen(&store, id).await;
+        assert_eq!(profile.bio, profile.avatar_url, "half of round {round}");
+        kept += u64::from(profile.bio == text);
+    }
+    assert!((1..100).contains(&kept), "{kept} of 100 were kept: the limits were no test");
 }
 
 pub(crate) async fn the_check_is_good_until_the_store_is_closed(store: Shared) {

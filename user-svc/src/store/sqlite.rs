@@ -127,7 +127,7 @@ impl Store for SqliteStore {
         .bind(&change.last_name)
         .bind(&change.bio)
         .bind(&change.avatar_url)
-        .bind(change.preferences.as_ref().map(rows::preferences_json).transpose()?)
+        .bind(change.preferences.as_ref().map(super::preferences_json).transpose()?)
         .bind(now.0)
         .fetch_optional(&self.writer)
         .await?)
@@ -145,5 +145,7 @@ impl Store for SqliteStore {
     }
 }
 
+#[cfg(test)]
+mod plans;
 #[cfg(test)]
 mod tests;

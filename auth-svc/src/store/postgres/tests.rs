@@ -105,7 +105,7 @@ async fn no_statement_reads_a_whole_table() {
     schema.connect().await.execute(FILL).await.expect("filled");
     let store: Arc<dyn Store> = postgres.clone();
     call_everything(&store).await;
-    let statements = prepared(&mut *postgres.calls.pool().acquire().await.expect("the connection")).await;
+    let statements = prepared(&mut postgres.calls.pool().acquire().await.expect("the connection")).await;
     assert!(statements.len() >= 28, "only {} statements were prepared", statements.len());
     for one in statements {
         let scans = one.scans(&["revocation_head"]);

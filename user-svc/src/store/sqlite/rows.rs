@@ -4,10 +4,7 @@
 use mesh::time::Millis;
 use sqlx::{FromRow, Row as _, sqlite::SqliteRow};
 
-use crate::{
-    profile::{OwnProfile, Preferences, Profile, UserId},
-    store::StoreError,
-};
+use crate::profile::{OwnProfile, Profile, UserId};
 
 impl FromRow<'_, SqliteRow> for Profile {
     fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
@@ -33,8 +30,4 @@ impl FromRow<'_, SqliteRow> for OwnProfile {
             .map_err(|error| sqlx::Error::ColumnDecode { index: "preferences".to_owned(), source: error.into() })?;
         Ok(Self { profile: Profile::from_row(row)?, preferences })
     }
-}
-
-pub(super) fn preferences_json(preferences: &Preferences) -> Result<String, StoreError> {
-    serde_json::to_string(preferences).map_err(|error| StoreError::Broken(error.into()))
 }

@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
-use mesh::{config::Secret, time::Millis};
+use mesh::{
+    config::{Secret, StoreLimits},
+    time::Millis,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -14,10 +17,10 @@ use crate::{
 
 contract::on_backend!(fresh());
 
-async fn fresh() -> (Arc<dyn Store>, TempDir) {
+async fn fresh() -> Option<(Arc<dyn Store>, TempDir)> {
     let folder = tempfile::tempdir().expect("folder");
     let store = open(&folder.path().join("users.db")).await;
-    (Arc::new(store), folder)
+    Some((Arc::new(store), folder))
 }
 
 async fn open(path: &Path) -> SqliteStore {
@@ -178,14 +181,21 @@ async fn a_url_chooses_the_file_and_a_strange_one_is_refused_without_being_shown
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("mine.db");
     for url in [format!("sqlite:{}", path.display()), format!("sqlite://{}", path.display())] {
-        store::open(&Secret::from(url.as_str()), folder.path(), 1).await.expect("opened").close().await;
+        store::open(&Secret::from(url.as_str()), folder.path(), 1, &StoreLimits::default())
+            .await
+            .expect("opened")
+            .close()
+            .await;
         assert!(path.exists());
         fs::remove_file(&path).expect("removed");
     }
-    store::open(&Secret::default(), folder.path(), 1).await.expect("opened").close().await;
+    store::open(&Secret::default(), folder.path(), 1, &StoreLimits::default()).await.expect("opened").close().await;
     assert!(folder.path().join("users.db").exists());
-    for url in ["sqlite:", "sqlite::memory:", "sqlite:a.db?mode=ro", "postgres://me:hunter2@host/db", "users.db"] {
-        let sentence = store::open(&Secret::from(url), folder.path(), 1).await.expect_err(url).to_string();
+    for url in ["sqlite:", "sqlite::memory:", "sqlite:a.db?mode=ro", "mysql://me:hunter2@host/db", "users.db"] {
+        let sentence = store::open(&Secret::from(url), folder.path(), 1, &StoreLimits::default())
+            .await
+            .expect_err(url)
+            .to_string();
         assert!(sentence.contains("user.store_url") && !sentence.contains("hunter2"), "{sentence}");
     }
 }

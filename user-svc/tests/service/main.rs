@@ -27,8 +27,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
-use user_svc::{Config, ServeError};
+use user_svc::{Config, ServeError, UserSection};
 use uuid::Uuid;
+
+mod replicas;
 
 /// Far more than anything here takes; nothing is asserted about it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,23 +44,35 @@ struct Fixture {
     shutdown: CancellationToken,
     served: JoinHandle<Result<(), ServeError>>,
     config: Config,
-    data: TempDir,
+    data: Arc<TempDir>,
 }
 
 impl Fixture {
     async fn start() -> Self {
-        let data = tempfile::tempdir().expect("folder");
+        Self::with(UserSection::default()).await
+    }
+
+    async fn with(user: UserSection) -> Self {
+        let data = Arc::new(tempfile::tempdir().expect("folder"));
         let mut mesh = MeshConfig { data: data.path().to_owned(), ..MeshConfig::default() };
         // Nobody is there: what is tested needs no session.
         mesh.auth_url = "http://127.0.0.1:9".into();
         mesh.telemetry.filter = "error".into();
         let auth = Identity::new(ServiceName::Auth, &mesh).expect("key");
         let gateway = Identity::new(ServiceName::Gateway, &mesh).expect("key");
+        Self::serve(Config { mesh, user }, auth, gateway, data).await
+    }
+
+    /// Another replica beside this one: the same settings and the same data folder, on other ports.
+    async fn another(&self) -> Self {
+        Self::serve(self.config.clone(), self.auth.clone(), self.gateway.clone(), self.data.clone()).await
+    }
+
+    async fn serve(mut config: Config, auth: Arc<Identity>, gateway: Arc<Identity>, data: Arc<TempDir>) -> Self {
         let listeners = listeners().await;
-        mesh.user_url = format!("http://{}", listeners.grpc.local_addr().expect("address"));
+        config.mesh.user_url = format!("http://{}", listeners.grpc.local_addr().expect("address"));
         let ops_port = listeners.ops.local_addr().expect("address").port();
-        let client = Clients::connect(&mesh).user();
-        let config = Config { mesh, ..Config::default() };
+        let client = Clients::connect(&config.mesh).user();
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(user_svc::serve(config.clone(), listeners, shutdown.clone()));
         Self { client, auth, gateway, ops_port, shutdown, served, config, data }
