@@ -114,5 +114,12 @@ async fn a_gateway_that_was_away_during_the_logout_refuses_all_the_same() {
     auth.logout(mesh::proto::auth::v1::LogoutRequest {}).await.unwrap();
     mesh.start_all();
     ada.get(&format!("/rooms/{room}")).await.refused(401, "TOKEN_REVOKED");
-    crate::rpc::refused(ada.rpc(&mesh).send(&room, "x", "x").await, "TOKEN_REVOKED");
+    // Before it has heard of auth-svc it can only say that it cannot tell.
+    let result = wait::until("message-svc to know the keys", async || {
+        let result = ada.rpc(&mesh).send(&room, "x", "x").await;
+        let unknown = result.as_ref().is_err_and(|status| status.code() == tonic::Code::Unavailable);
+        (!unknown).then_some(result)
+    })
+    .await;
+    crate::rpc::refused(result, "TOKEN_REVOKED");
 }

@@ -15,6 +15,7 @@ mod wait;
 
 // The proof.
 mod accounts;
+mod away;
 mod bad_grpc;
 mod bad_rest;
 mod bad_socket;

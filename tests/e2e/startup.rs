@@ -147,6 +147,39 @@ fn production_does_not_start_on_a_key_that_it_would_have_to_make() {
 }
 
 #[test]
+fn production_starts_on_keys_that_were_made_for_it_and_not_on_those_of_development() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let production = ("SWITCHBOARD_PROFILE".to_owned(), "production".to_owned());
+    let environment = |ports: &Ports| {
+        let mut environment = ports.environment();
+        environment.push(("SWITCHBOARD_DATA".into(), data.display().to_string()));
+        environment.push(production.clone());
+        environment
+    };
+    let ports = Ports::free();
+    let mut command = process::command(Part::All.binary(), environment(&ports));
+    command.args(["keys", "init"]);
+    let (code, text) = process::run_to_end(command, LIMIT);
+    assert_eq!(code, Some(0), "{text}");
+    let process = Process::spawn(
+        process::command(Part::All.binary(), environment(&ports)),
+        &folder.path().join("log"),
+        folder.path(),
+    );
+    wait::until_blocking("production to be ready", || {
+        (get_status(ports.gateway_ops, "/ready") == Some(200)).then_some(())
+    });
+    assert!(process.stop().success());
+
+    let mesh = Mesh::plan().start();
+    assert!(mesh.stop(Part::All).success());
+    let text = refused_start(Part::Auth, &Ports::free(), &mesh.data(), &[("SWITCHBOARD_PROFILE", "production")]);
+    one_line(&text);
+    assert!(text.contains("development"), "{text}");
+}
+
+#[test]
 fn the_banner_comes_soon_and_names_what_to_paste() {
     let folder = TempDir::new().unwrap();
     let ports = Ports::free();
