@@ -2,7 +2,12 @@
 //! proxy that freezes and cuts (`testing/proxy.rs`), and the plans of all that a connection has prepared. Only with the
 //! feature `testing`; it panics where something is not as it should be.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{
+    io::{self, Write as _},
+    str::FromStr as _,
+    sync::Once,
+    time::Duration,
+};
 
 use mesh::config::{Secret, StoreLimits};
 use sqlx::{
@@ -26,13 +31,14 @@ pub const LIMITS: StoreLimits = StoreLimits { connections_max: 8, connect_ms: 20
 /// The server that `POSTGRES_URL` names. Without one the test is to be skipped, which is said loudly here, or fails where
 /// `SWITCHBOARD_TEST_REQUIRE=all` demands that nothing is skipped.
 #[must_use]
-#[expect(clippy::print_stderr, reason = "who runs the tests must see what they did not run")]
 pub fn url() -> Option<String> {
+    static SAID: Once = Once::new();
     let hint = "POSTGRES_URL is not set; `eval \"$(tests/stores start)\"` starts a server";
     let url = std::env::var("POSTGRES_URL").ok().filter(|url| !url.is_empty());
     if url.is_none() {
         assert!(std::env::var("SWITCHBOARD_TEST_REQUIRE").as_deref() != Ok("all"), "{hint}");
-        eprintln!("SKIPPED: {hint}");
+        // Not by `eprintln!`, which is shown of failing tests only.
+        SAID.call_once(|| drop(writeln!(io::stderr(), "SKIPPED all tests on PostgreSQL: {hint}")));
     }
     url
 }

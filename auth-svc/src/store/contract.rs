@@ -80,6 +80,7 @@ macro_rules! store_contract {
                 no_login_with_the_old_password_outlives_its_change
                 racing_changes_of_one_password_change_it_once
                 racing_ends_of_one_session_end_it_once
+                a_repeated_refresh_and_its_successors_use_are_judged_one_after_the_other
                 two_who_swap_names_at_once_are_both_answered
                 racing_workers_claim_each_delivery_once
                 racing_prunes_forget_each_row_once

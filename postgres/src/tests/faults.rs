@@ -269,18 +269,26 @@ async fn closing_waits_for_the_calls_that_are_under_way() {
     let calls = Arc::new(open(&schema).await);
     let mut holder = schema.connect().await;
     holder.execute("BEGIN; LOCK TABLE notes").await.expect("locked");
+    let ends = Arc::new(std::sync::Mutex::new(Vec::new()));
     let under_way = tokio::spawn({
-        let calls = calls.clone();
-        async move { write(&calls, 1).await }
+        let (calls, ends) = (calls.clone(), ends.clone());
+        async move {
+            write(&calls, 1).await.expect("written");
+            ends.lock().expect("no panic").push("written");
+        }
     });
     schema.until_waiting_is(true).await;
     let closing = tokio::spawn({
-        let calls = calls.clone();
-        async move { calls.close().await }
+        let (calls, ends) = (calls.clone(), ends.clone());
+        async move {
+            calls.close().await;
+            ends.lock().expect("no panic").push("closed");
+        }
     });
     holder.execute("ROLLBACK").await.expect("released");
-    under_way.await.expect("no panic").expect("written");
+    under_way.await.expect("no panic");
     timeout(LONG, closing).await.expect("in time").expect("no panic");
+    assert_eq!(*ends.lock().expect("no panic"), ["written", "closed"]);
     assert!(is_away(&read(&calls).await));
 }
 

@@ -141,6 +141,23 @@ pub(crate) async fn racing_ends_of_one_session_end_it_once(store: Arc<dyn Store>
     assert_eq!(store.revocations(0, NOW, 100).await.expect("read").head, 1);
 }
 
+/// A repeated refresh and the use of the successor, at the same time: one of them was first, and both answers say which.
+pub(crate) async fn a_repeated_refresh_and_its_successors_use_are_judged_one_after_the_other(store: Arc<dyn Store>) {
+    let (account, _) = member(&store, "ada").await;
+    for _ in 0..40 {
+        let session = login(&store, &account, NOW).await;
+        store.rotate(&rotation(&session, 0, NOW)).await.expect("judged");
+        let answers = together([0, 0, 1].map(|generation| {
+            let (store, rotation) = (store.clone(), rotation(&session, generation, NOW));
+            async move { store.rotate(&rotation).await.expect("judged") }
+        }));
+        let answers = answers.await;
+        let stolen = answers.iter().any(|answer| matches!(answer, Rotated::Reused { .. }));
+        let newest = store.rotate(&rotation(&session, 2, NOW)).await.expect("judged");
+        assert_eq!(stolen, newest == Rotated::Ended, "{answers:?}, then {newest:?}");
+    }
+}
+
 pub(crate) async fn two_who_swap_names_at_once_are_both_answered(store: Arc<dyn Store>) {
     for round in 0..3 {
         let names = [format!("ada-{round}"), format!("bob-{round}")];
