@@ -29,6 +29,13 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long a ping may stay without an answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes that may be on their way to this process on one connection. Fixed, not adaptive: an adaptive window starts at
+/// 64 KiB, and h2 ends a connection as abused ("too_many_data_frames") when the short frames that wait to be read,
+/// reckoned at 256 bytes each, come to half of its window. A burst of some hundred short answers did that.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The same for one stream: one that follows many rooms must not be slowed by the window of one message.
+const STREAM_WINDOW: u32 = 2 << 20;
+
 /// Clients of all services. Cheap to clone; connections are shared and made when they are first needed.
 #[derive(Clone, Debug)]
 pub struct Clients {
@@ -115,8 +122,8 @@ pub fn channel(urls: &str, limits: &GrpcLimits) -> Channel {
                 .http2_keep_alive_interval(KEEPALIVE)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .keep_alive_while_idle(true)
-                // One stream of many rooms must not be slowed by the window of one message.
-                .http2_adaptive_window(true)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .initial_stream_window_size(STREAM_WINDOW)
         })
         .collect();
     if endpoints.len() == 1 { endpoints.remove(0).connect_lazy() } else { Channel::balance_list(endpoints.into_iter()) }
