@@ -226,13 +226,16 @@ mod tests {
     }
 
     #[test]
-    fn values_that_make_no_sense_are_named() {
-        let text = "[auth]\naccess_ttl_secs = 59\nstore_url = \"mysql://x\"\nsession_secs_max = 3600";
+    fn values_that_make_no_sense_are_named_and_the_password_in_a_url_is_not_shown() {
+        let text = "[auth]\naccess_ttl_secs = 59\nstore_url = \"mysql://me:hunter2@host/db\"\nsession_secs_max = 3600
+                    [auth.store]\nconnections_max = 0";
         let mut loader = Loader::for_test(text);
-        drop(Config::load(&mut loader));
+        let config = Config::load(&mut loader);
+        let settings = format!("{:?}", loader.settings());
         let error = loader.finish().expect_err("bad").to_string();
-        for field in ["auth.access_ttl_secs", "auth.store_url", "auth.session_secs_max"] {
+        for field in ["auth.access_ttl_secs", "auth.store_url", "auth.session_secs_max", "auth.store.connections_max"] {
             assert!(error.contains(field), "{field} is missing in {error}");
         }
+        assert!(!format!("{error}{config:?}{settings}").contains("hunter2"));
     }
 }

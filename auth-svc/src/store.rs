@@ -26,10 +26,10 @@ pub mod sqlite;
 /// Why the store did not do what was asked. What is refused for a reason of the domain is an outcome, not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It is busy, closed or away; the same call may succeed later.
+    /// It is busy, full, closed or away; the same call may succeed later.
     #[error("the store cannot be reached")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It is damaged, full, or answered what cannot be.
+    /// It is damaged, or answered what cannot be.
     #[error("the store is broken")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -51,7 +51,14 @@ impl SqliteStore {
     }
 
     async fn write(&self) -> Stored<Write> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        let begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
+        if let Err(sqlx::Error::InvalidSavePointStatement) = begun {
+            // When the disk is full SQLite ends a transaction by itself. The driver does not notice, and would take the
+            // next one for a part of it for ever; a new connection knows better.
+            self.writer.acquire().await?.close().await?;
+            return Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?);
+        }
+        Ok(begun?)
     }
 }
 
@@ -59,8 +66,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-        // 5 and 6: locked by another process for longer than we wait.
-        let away = matches!(code.map(|code| code & 0xff), Some(5 | 6))
+        // 5 and 6: locked by another process for longer than we wait; 13: the disk is full until somebody makes room.
+        let away = matches!(code.map(|code| code & 0xff), Some(5 | 6 | 13))
             || matches!(error, E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Io(_));
         if away { Self::Unavailable(error.into()) } else { Self::Broken(error.into()) }
     }

@@ -38,9 +38,9 @@ impl SqliteStore {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error::{Io, PoolClosed, PoolTimedOut, WorkerCrashed};
-        // 5 and 6: locked by another process for longer than we wait.
-        let locked = matches!(open::code(&error), Some(5 | 6));
-        let away = locked || matches!(error, PoolTimedOut | PoolClosed | WorkerCrashed | Io(_));
+        // 5 and 6: locked by another process for longer than we wait; 13: the disk is full until somebody makes room.
+        let stuck = matches!(open::code(&error), Some(5 | 6 | 13));
+        let away = stuck || matches!(error, PoolTimedOut | PoolClosed | WorkerCrashed | Io(_));
         if away { Self::Unavailable(error.into()) } else { Self::Broken(error.into()) }
     }
 }

@@ -3,12 +3,13 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use mesh::config::{Secret, StoreLimits};
+use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
 use super::SqliteStore;
 use crate::store::{
-    OpenError, Store,
-    contract::{NOW, store_contract},
+    OpenError, Store, StoreError,
+    contract::{NOW, account, member, session, store_contract},
 };
 
 async fn open() -> (Arc<dyn Store>, TempDir) {
@@ -50,7 +51,7 @@ async fn an_acknowledged_write_is_synced_and_the_file_is_closed_to_others() {
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
     let (store, folder) = open().await;
-    let (account, session) = crate::store::contract::member(&store, "ada").await;
+    let (account, session) = member(&store, "ada").await;
     store.end_session(account.id, session.id, NOW, NOW).await.expect("ended");
     store.close().await;
     assert!(store.check().await.is_err(), "a closed store answers");
@@ -79,6 +80,46 @@ async fn replicas_that_start_together_share_one_new_file() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_another_program_keeps_locked_is_away_until_it_lets_go() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("auth.db");
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, 1).await.expect("opened"));
+    let (account, session) = member(&store, "ada").await;
+    let other = SqliteStore::open(&path, 1).await.expect("opened");
+    let lock = other.writer.begin_with("BEGIN IMMEDIATE").await.expect("locked");
+    let ended = store.end_session(account.id, session.id, NOW, NOW).await;
+    assert!(matches!(ended, Err(StoreError::Unavailable(_))), "{ended:?}");
+    assert!(store.session(session.id).await.expect("reads go on").expect("there").ended_at.is_none());
+    lock.rollback().await.expect("released");
+    store.end_session(account.id, session.id, NOW, NOW).await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_away_until_somebody_makes_room() {
+    let folder = tempfile::tempdir().expect("folder");
+    let sqlite = Arc::new(SqliteStore::open(&folder.path().join("auth.db"), 1).await.expect("opened"));
+    let store: Arc<dyn Store> = sqlite.clone();
+    let (ada, first) = member(&store, "ada").await;
+    let limit = |pages: u32| sqlx::query(AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
+    // SQLite takes at least as many as there are.
+    limit(1).execute(&sqlite.writer).await.expect("set");
+    let mut index = 0;
+    let full = loop {
+        index += 1;
+        let attempt = account(&format!("member-{index}"));
+        match store.create_account(&attempt, &session(attempt.id)).await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StoreError::Unavailable(_)), "{full:?}");
+    assert!(store.account(ada.id).await.expect("reads go on").is_some());
+    limit(1_000_000).execute(&sqlite.writer).await.expect("set");
+    store.end_session(ada.id, first.id, NOW, NOW).await.expect("ended");
+    member(&store, &format!("member-{index}")).await;
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_gets_one_sentence_and_stays_as_it_is() {
     let folder = tempfile::tempdir().expect("folder");
@@ -93,7 +134,7 @@ async fn a_file_that_is_no_database_gets_one_sentence_and_stays_as_it_is() {
 async fn a_damaged_database_gets_one_sentence() {
     let (store, folder) = open().await;
     for index in 0..50 {
-        crate::store::contract::member(&store, &format!("member-{index}")).await;
+        member(&store, &format!("member-{index}")).await;
     }
     store.close().await;
     let path = folder.path().join("auth.db");

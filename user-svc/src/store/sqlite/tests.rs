@@ -6,13 +6,14 @@ use mesh::{
     config::{Secret, StoreLimits},
     time::Millis,
 };
+use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::{
     profile::{Change, NewProfile, UserId},
-    store::{self, Store, contract},
+    store::{self, Store, StoreError, contract},
 };
 
 contract::on_backend!(fresh());
@@ -78,6 +79,37 @@ async fn the_folder_is_made_and_the_file_is_closed_to_others() {
         let mode = fs::metadata(path.with_file_name(name)).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_another_program_keeps_locked_is_away_until_it_lets_go() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("users.db");
+    let (store, other, ada) = (open(&path).await, open(&path).await, new("ada"));
+    store.create(&ada, Millis(1)).await.expect("made");
+    let lock = other.writer.begin_with("BEGIN IMMEDIATE").await.expect("locked");
+    let away = store.create(&new("eve"), Millis(1)).await;
+    assert!(matches!(away, Err(StoreError::Unavailable(_))), "{away:?}");
+    assert!(store.own(ada.id).await.expect("reads go on").is_some());
+    lock.rollback().await.expect("released");
+    store.create(&new("eve"), Millis(1)).await.expect("made");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_away_until_somebody_makes_room() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(&folder.path().join("users.db")).await;
+    let ada = new("ada");
+    store.create(&ada, Millis(1)).await.expect("made");
+    let limit = |pages: u32| sqlx::query(AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
+    // SQLite takes at least as many as there are.
+    limit(1).execute(&store.writer).await.expect("set");
+    let full = Change { bio: Some("x".repeat(100_000)), ..Change::default() };
+    let away = store.update(ada.id, &full, Millis(2)).await;
+    assert!(matches!(away, Err(StoreError::Unavailable(_))), "{away:?}");
+    assert_eq!(store.own(ada.id).await.expect("reads go on").expect("there").profile.bio, "");
+    limit(1_000_000).execute(&store.writer).await.expect("set");
+    store.update(ada.id, &full, Millis(2)).await.expect("changed");
 }
 
 #[tokio::test]
@@ -208,7 +240,7 @@ async fn a_row_that_cannot_be_is_a_broken_store_and_no_panic() {
     store.create(&ada, Millis(1)).await.expect("made");
     sqlx::query("UPDATE people SET preferences = '[1'").execute(&store.writer).await.expect("written");
     let error = store.own(ada.id).await.expect_err("broken");
-    assert!(matches!(error, store::StoreError::Broken(_)), "{error:?}");
+    assert!(matches!(error, StoreError::Broken(_)), "{error:?}");
     // Others do not need what is broken.
     assert_eq!(store.profiles(&[ada.id]).await.expect("answered").len(), 1);
 }
