@@ -78,10 +78,11 @@ impl Ops {
         self
     }
 
-    /// Adds something that the process does without when it must: while it fails the process is degraded, and ready.
+    /// Adds something, if there is something, that the process does without when it must: while it fails the process is
+    /// degraded, and ready.
     #[must_use]
-    pub fn wanted(mut self, probe: Arc<dyn Probe>) -> Self {
-        self.probes.push((Need::Wanted, probe));
+    pub fn wanted(mut self, probe: Option<Arc<dyn Probe>>) -> Self {
+        self.probes.extend(probe.map(|probe| (Need::Wanted, probe)));
         self
     }
 
@@ -285,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_only_wanted_degrades_a_process_that_stays_ready() {
-        let degraded = ops(&CancellationToken::new()).probe(Arc::new(Fake::Good)).wanted(Arc::new(Fake::Failing));
+        let degraded = ops(&CancellationToken::new()).probe(Arc::new(Fake::Good)).wanted(Some(Arc::new(Fake::Failing)));
         let (status, body) = ask_json(degraded.clone(), "/ready").await;
         assert_eq!((status, &body["status"]), (StatusCode::OK, &Value::from("ready")));
         assert_eq!(body["checks"]["failing"]["status"], "degraded");

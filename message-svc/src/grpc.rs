@@ -258,9 +258,9 @@ impl MessageService for Messages {
     async fn set_typing(&self, request: Request<SetTypingRequest>) -> Answer<SetTypingResponse> {
         let me = caller(&request)?;
         let room = request::room_id(&request.get_ref().room_id)?;
-        self.rooms.may_type(room, me).await?;
+        let log = self.rooms.may_type(room, me).await?;
         let username = self.names.of_caller(me).await?;
-        self.typists.set(room, Typing { user: me, username, typing: request.get_ref().typing }).await;
+        self.typists.set(room, log, Typing { user: me, username, typing: request.get_ref().typing }).await;
         Ok(Response::new(SetTypingResponse {}))
     }
 }

@@ -1,23 +1,20 @@
-//! The hub: hints from the rooms' tasks to whoever follows a room in this process. A hint is never the truth: a watcher
-//! that lags or misses one reads the store ([`crate::watch`]). Rooms that nobody follows cost nothing here.
+//! The hub: hints from the rooms' tasks to whoever follows a room in this process, and through the [relay](crate::relay)
+//! in others. A hint is never the truth: a watcher that lags or misses one reads the store ([`crate::watch`]), and what
+//! nobody hinted at is found by looking ([`crate::look`]). Rooms that nobody follows cost nothing here.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     entry::Seq,
-    id::{RoomId, UserId},
-    store::{Batch, Store},
+    id::{LogId, RoomId, UserId},
+    relay::Outlet,
+    store::{Batch, Head},
 };
-
-/// Rooms that are asked about in one query.
-const POLL_ROOMS_MAX: usize = 1_000;
 
 /// What a watcher may want to know.
 #[derive(Clone, Debug)]
@@ -46,6 +43,7 @@ pub struct Typing {
 pub struct Hub {
     rooms: Mutex<HashMap<RoomId, Channel>>,
     hints_max: usize,
+    relay: Option<Outlet>,
 }
 
 #[derive(Debug)]
@@ -53,6 +51,8 @@ struct Channel {
     hints: broadcast::Sender<Hint>,
     /// The last seq that was hinted.
     head: Seq,
+    /// The life of the log that the watchers follow, as the store told them; none until one of them knows it.
+    log: Option<LogId>,
 }
 
 /// One watcher's hints of one room.
@@ -67,31 +67,67 @@ impl Hub {
     /// A hub in which a watcher may lag this many hints behind.
     #[must_use]
     pub fn new(hints_max: usize) -> Arc<Self> {
-        Arc::new(Self { rooms: Mutex::default(), hints_max })
+        Self::relayed(hints_max, None)
+    }
+
+    /// A hub that tells other processes too.
+    #[must_use]
+    pub fn relayed(hints_max: usize, relay: Option<Outlet>) -> Arc<Self> {
+        Arc::new(Self { rooms: Mutex::default(), hints_max, relay })
     }
 
     /// Follows a room's hints from now on.
     #[must_use]
     pub fn subscribe(self: &Arc<Self>, room: RoomId) -> Subscription {
         let mut rooms = self.lock();
-        let channel =
-            rooms.entry(room).or_insert_with(|| Channel { hints: broadcast::Sender::new(self.hints_max), head: 0 });
+        let channel = rooms.entry(room).or_insert_with(|| {
+            self.touched(room);
+            Channel { hints: broadcast::Sender::new(self.hints_max), head: 0, log: None }
+        });
         Subscription { hub: Arc::clone(self), room, hints: channel.hints.subscribe() }
     }
 
-    /// Tells the watchers of entries that are durable. Never waits.
-    pub fn publish(&self, room: RoomId, batch: Batch) {
+    /// Tells the watchers of entries of this life of the log that are durable, here and in other processes. Never waits.
+    pub fn publish(&self, room: RoomId, log: LogId, batch: Batch) {
+        if let Some(relay) = &self.relay {
+            relay.written(room, log, &batch);
+        }
+        self.deliver(room, Hint::Entries(batch));
+    }
+
+    /// Tells the watchers who types, here and in other processes. Never waits.
+    pub fn publish_typing(&self, room: RoomId, log: LogId, typing: Typing) {
+        if let Some(relay) = &self.relay {
+            relay.typing(room, log, &typing);
+        }
+        self.deliver(room, Hint::Typing(typing));
+    }
+
+    /// Gives the watchers in this process a hint. Never waits.
+    pub(crate) fn deliver(&self, room: RoomId, hint: Hint) {
         if let Some(channel) = self.lock().get_mut(&room) {
-            channel.head = batch.last().map_or(channel.head, |entry| entry.seq.max(channel.head));
-            channel.hint(Hint::Entries(batch));
+            channel.head = channel.head.max(hint.last_seq());
+            channel.hint(hint);
         }
     }
 
-    /// Tells the watchers who types. Never waits.
-    pub fn publish_typing(&self, room: RoomId, typing: Typing) {
-        if let Some(channel) = self.lock().get(&room) {
-            channel.hint(Hint::Typing(typing));
+    /// The end of a room's log as the store has it: wakes the watchers when no hint told of it.
+    pub(crate) fn seen(&self, head: Head) {
+        if let Some(channel) = self.lock().get_mut(&head.room)
+            && head.last_seq > channel.head
+        {
+            if channel.head > 0 {
+                metrics::counter!("switchboard_message_unhinted_total").increment(1);
+            }
+            channel.head = head.last_seq;
+            channel.hint(Hint::Head(head.last_seq));
         }
+    }
+
+    /// The followed rooms.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<RoomId> {
+        self.lock().keys().copied().collect()
     }
 
     /// How many rooms are followed.
@@ -100,41 +136,37 @@ impl Hub {
         self.lock().len()
     }
 
-    /// Looks at the ends of all followed rooms' logs in the store every so often, and wakes the watchers of those that
-    /// another process has written to. Runs until it is cancelled.
-    pub async fn poll(self: Arc<Self>, store: Arc<dyn Store>, period: Duration, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(period);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut failing = false;
-        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            let result = self.poll_once(&*store).await;
-            if let Err(error) = &result
-                && !failing
-            {
-                tracing::warn!(error = error as &dyn std::error::Error, "the watched rooms cannot be looked at");
-            }
-            failing = result.is_err();
-        }
+    /// Whether the room is followed.
+    pub(crate) fn watches(&self, room: RoomId) -> bool {
+        self.lock().contains_key(&room)
     }
 
-    async fn poll_once(&self, store: &dyn Store) -> Result<(), crate::store::StoreError> {
-        let rooms: Vec<_> = self.lock().keys().copied().collect();
-        for rooms in rooms.chunks(POLL_ROOMS_MAX) {
-            for head in store.heads(rooms).await? {
-                if let Some(channel) = self.lock().get_mut(&head.room)
-                    && head.last_seq > channel.head
-                {
-                    channel.head = head.last_seq;
-                    channel.hint(Hint::Head(head.last_seq));
-                }
-            }
+    /// The life of the log that the room's watchers follow, when there are any and they know it.
+    pub(crate) fn log(&self, room: RoomId) -> Option<LogId> {
+        self.lock().get(&room)?.log
+    }
+
+    /// Somebody began to follow the room, or the last one ceased to.
+    fn touched(&self, room: RoomId) {
+        if let Some(relay) = &self.relay {
+            relay.touched(room);
         }
-        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Channel>> {
         // Nothing is left half done under this lock, so a panic elsewhere does not spoil the map.
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hint {
+    /// The seq up to which the watchers know of the log by this.
+    fn last_seq(&self) -> Seq {
+        match self {
+            Self::Entries(batch) => batch.last().map_or(0, |entry| entry.seq),
+            Self::Head(seq) => *seq,
+            Self::Typing(_) => 0,
+        }
     }
 }
 
@@ -146,6 +178,13 @@ impl Channel {
 }
 
 impl Subscription {
+    /// Says which life of the log is followed, as the store told. Hints of another one are not for this watcher.
+    pub fn follows(&self, log: LogId) {
+        if let Some(channel) = self.hub.lock().get_mut(&self.room) {
+            channel.log = Some(log);
+        }
+    }
+
     /// The next hint; none when some were missed.
     pub async fn next(&mut self) -> Option<Hint> {
         self.hints.recv().await.ok()
@@ -167,6 +206,7 @@ impl Drop for Subscription {
         // This one is still counted; the last to leave takes the channel along.
         if rooms.get(&self.room).is_some_and(|channel| channel.hints.receiver_count() <= 1) {
             rooms.remove(&self.room);
+            self.hub.touched(self.room);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | [`order`] | what callers want of a room's task, and what they are told |
 //! | [`room`], [`member`], [`entry`], [`message`] | the domain's nouns |
 //! | [`watch`], [`hub`], [`typing`] | following a room; hints to those who do; who types |
+//! | [`relay`], [`look`] | hints between replicas, through Redis; finding in the store what no hint told |
 //! | [`history`], [`cursor`], [`page`] | reading back; positions in a log; positions in a list |
 //! | [`names`] | usernames, from user-svc |
 //! | [`store`] | what is kept: the trait, and SQLite behind it |
@@ -18,6 +19,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use mesh::{
     client::{AskAuth, Clients},
     config::MeshConfig,
@@ -40,11 +42,13 @@ mod grpc;
 pub mod history;
 pub mod hub;
 pub mod id;
+pub mod look;
 pub mod member;
 pub mod message;
 pub mod names;
 pub mod order;
 pub mod page;
+pub mod relay;
 pub mod room;
 mod room_task;
 pub mod rooms;
@@ -58,7 +62,9 @@ pub use config::{Config, MessageSection};
 
 use grpc::{Following, Messages, UserDirectory};
 use hub::Hub;
+use look::Looker;
 use names::Names;
+use relay::{Outlet, Relay, RelayError};
 use rooms::Rooms;
 use store::{OpenError, Store, StoreError};
 use typing::Typists;
@@ -78,6 +84,9 @@ pub enum ServeError {
     /// The store does not answer.
     #[error("the message store cannot be used")]
     Store(#[from] StoreError),
+    /// Redis cannot be used as it is configured.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     /// This service's own key cannot be had.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -114,15 +123,13 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
 
     // The last things to stop: readiness says "draining", and revocations count, until the last call has ended.
     let drained = CancellationToken::new();
-    let hub = Hub::new(message.watch.hints_max);
+    let Hints { hub, typists, redis, tasks } = hints(&mesh, &message, &store, &drained)?;
     let rooms = Rooms::new(Arc::clone(&store), Arc::clone(&hub), &message.rooms, &message.limits);
-    let poll = Duration::from_millis(message.watch.poll_ms);
-    let polling = spawn(Arc::clone(&hub).poll(Arc::clone(&store), poll, drained.clone()));
     let messages = Messages {
         store: Arc::clone(&store),
         rooms: Arc::clone(&rooms),
         names: names(&clients, &identity, &mesh, &message),
-        typists: typists(&hub, &message, &drained),
+        typists,
         following: following(&store, &hub, &identity, &message, &shutdown),
         limits: message.limits,
         // The rest is for what a message weighs more on the wire than it was reckoned.
@@ -136,6 +143,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     health.set_serving::<MessageServiceServer<Messages>>(true).await;
     let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
         .probe(Arc::new(StoreProbe(Arc::clone(&store))))
+        .wanted(redis)
         .metrics(Some(telemetry.metrics()));
 
     let limits = mesh.serve.clone();
@@ -156,7 +164,9 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     sequence.step("calls", mesh.shutdown.calls(), calls).await;
     sequence.step("rooms", mesh.shutdown.flush(), rooms.stop()).await;
     drained.cancel();
-    sequence.step("operations", mesh.shutdown.flush(), async { (operations.await, follow.await, polling.await) }).await;
+    sequence
+        .step("operations", mesh.shutdown.flush(), async { (operations.await, follow.await, join_all(tasks).await) })
+        .await;
     sequence.step("store", mesh.shutdown.stores(), store.close()).await;
     let _whole = sequence.finish();
     Ok(())
@@ -168,9 +178,31 @@ fn names(clients: &Clients, identity: &Arc<Identity>, mesh: &MeshConfig, message
     Names::new(Arc::new(directory), &message.names)
 }
 
-fn typists(hub: &Arc<Hub>, message: &MessageSection, drained: &CancellationToken) -> Typists {
+/// What the watchers are told of: by this process, by others, and by looking.
+struct Hints {
+    hub: Arc<Hub>,
+    typists: Typists,
+    /// Redis in `/ready`, when it is used.
+    redis: Option<Arc<dyn Probe>>,
+    tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+fn hints(
+    mesh: &MeshConfig,
+    message: &MessageSection,
+    store: &Arc<dyn Store>,
+    drained: &CancellationToken,
+) -> Result<Hints, RelayError> {
+    let (outlet, inbox) = mesh.redis_enabled.then(|| Outlet::new(&mesh.redis)).unzip();
+    let hub = Hub::relayed(message.watch.hints_max, outlet);
+    let looker = Looker::new(Arc::clone(&hub), Arc::clone(store), Duration::from_millis(message.watch.poll_ms));
     let lasts = Duration::from_secs(message.typing.secs);
-    Typists::start(Arc::clone(hub), lasts, message.typing.people_max, drained.clone())
+    let typists = Typists::start(Arc::clone(&hub), lasts, message.typing.people_max, drained.clone());
+    let relay = inbox.map(|inbox| Relay::new(mesh, inbox, &hub, &looker, &typists)).transpose()?;
+    let redis = relay.as_ref().map(Relay::probe);
+    let relaying = relay.map(|relay| spawn(relay.run(drained.clone())));
+    let tasks = [spawn(looker.run(drained.clone()))].into_iter().chain(relaying).collect();
+    Ok(Hints { hub, typists, redis, tasks })
 }
 
 fn following(

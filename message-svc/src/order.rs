@@ -9,7 +9,7 @@ use crate::{
     cursor::Cursor,
     entry::Entry,
     error::Error,
-    id::{EntryId, UserId},
+    id::{EntryId, LogId, UserId},
     message::Message,
     room::Summary,
 };
@@ -66,8 +66,8 @@ pub enum Done {
     Sent(Sent),
     /// The room is as wanted.
     Changed(Changed),
-    /// They may.
-    MayType,
+    /// They may, in this life of the room's log.
+    MayType(LogId),
 }
 
 /// A message that is durable.

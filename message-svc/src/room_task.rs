@@ -150,8 +150,9 @@ impl RoomTask {
         let state = self.state.as_mut().expect("invariant: it was judged");
         match self.context.store.append(Arc::clone(&batch)).await {
             Ok(Outcome::Done) => {
+                let log = state.meta.log;
                 answer(state, mem::take(orders), judgement);
-                self.context.hub.publish(self.room, batch);
+                self.context.hub.publish(self.room, log, batch);
                 Ok(false)
             }
             Ok(Outcome::Displaced) => {
@@ -207,6 +208,7 @@ impl RoomTask {
                 return Ok(news);
             }
             news = true;
+            let log = state.meta.log;
             for entry in &entries {
                 if let Err(error) = state.apply(entry) {
                     self.state = None;
@@ -215,7 +217,8 @@ impl RoomTask {
                 }
                 answer_done(state, orders, entry);
             }
-            self.context.hub.publish(self.room, entries.into());
+            // Others may have told of it already; but what is found of our own, nobody has.
+            self.context.hub.publish(self.room, log, entries.into());
         }
     }
 
@@ -264,7 +267,7 @@ fn answer(state: &RoomState, orders: Vec<Pending>, judgement: Judgement) {
             Verdict::Sent { place, replayed } => sent(&judgement.batch[place], replayed),
             Verdict::Replayed(entry) => sent(&entry, true),
             Verdict::Changed(changed) => Ok(Done::Changed(*changed)),
-            Verdict::MayType => Ok(Done::MayType),
+            Verdict::MayType => Ok(Done::MayType(log)),
             Verdict::Refused(error) => Err(error),
         });
     }

@@ -18,7 +18,7 @@ use crate::{
     config::{Limits, RoomsConfig},
     error::Error,
     hub::Hub,
-    id::{RoomId, UserId},
+    id::{LogId, RoomId, UserId},
     message::Message,
     order::{Change, Changed, Done, Order, Pending, Sent},
     room_task::{Context, RoomTask},
@@ -74,7 +74,7 @@ impl Rooms {
     pub async fn send(self: &Arc<Self>, room: RoomId, message: Message) -> Result<Sent, Error> {
         match self.order(room, Order::Send(Arc::new(message))).await? {
             Done::Sent(sent) => Ok(sent),
-            Done::Changed(_) | Done::MayType => Err(Error::internal("a send was answered as something else")),
+            Done::Changed(_) | Done::MayType(_) => Err(Error::internal("a send was answered as something else")),
         }
     }
 
@@ -85,16 +85,19 @@ impl Rooms {
     pub async fn change(self: &Arc<Self>, room: RoomId, change: Change) -> Result<Changed, Error> {
         match self.order(room, Order::Change(change)).await? {
             Done::Changed(changed) => Ok(changed),
-            Done::Sent(_) | Done::MayType => Err(Error::internal("a change was answered as something else")),
+            Done::Sent(_) | Done::MayType(_) => Err(Error::internal("a change was answered as something else")),
         }
     }
 
-    /// Asks whether the user may show that they type.
+    /// Asks whether the user may show that they type; answers the life of the log in which they do.
     ///
     /// # Errors
     /// [`Error::RoomNotFound`], [`Error::NotAMember`].
-    pub async fn may_type(self: &Arc<Self>, room: RoomId, user: UserId) -> Result<(), Error> {
-        self.order(room, Order::Typing(user)).await.map(|_| ())
+    pub async fn may_type(self: &Arc<Self>, room: RoomId, user: UserId) -> Result<LogId, Error> {
+        match self.order(room, Order::Typing(user)).await? {
+            Done::MayType(log) => Ok(log),
+            Done::Sent(_) | Done::Changed(_) => Err(Error::internal("a question was answered as something else")),
+        }
     }
 
     /// How many rooms have a task.

@@ -21,7 +21,7 @@ pub(crate) mod contract;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod mongodb;
-mod payload;
+pub(crate) mod payload;
 mod sqlite;
 
 /// What went wrong in a store.

@@ -60,6 +60,7 @@ impl Watch {
 
     /// Starts after this position, which must hold.
     pub fn start_after(&mut self, cursor: Cursor) {
+        self.hints.follows(cursor.log);
         self.next = cursor.seq + 1;
         self.behind = true;
     }

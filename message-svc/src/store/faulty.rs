@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -44,11 +44,12 @@ pub(crate) struct Faulty {
     inner: Arc<dyn Store>,
     plan: Mutex<VecDeque<Fault>>,
     away: AtomicBool,
+    refused: AtomicUsize,
 }
 
 impl Faulty {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner, plan: Mutex::default(), away: AtomicBool::new(false) })
+        Arc::new(Self { inner, plan: Mutex::default(), away: AtomicBool::new(false), refused: AtomicUsize::new(0) })
     }
 
     /// What happens to the next writes.
@@ -68,8 +69,17 @@ impl Faulty {
         self.away.store(away, Ordering::SeqCst);
     }
 
+    /// How many calls were made while nothing could be asked.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+
     fn here(&self) -> Result<&dyn Store, StoreError> {
-        if self.away.load(Ordering::SeqCst) { Err(StoreError::unavailable("away")) } else { Ok(&*self.inner) }
+        if self.away.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(StoreError::unavailable("away"));
+        }
+        Ok(&*self.inner)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The stored form of what happened in an entry: JSON, the same in every backend, readable with any tool. Fields may be
-//! added with a default; names and meanings never change, because logs are for ever.
+//! The stored form of what happened in an entry: JSON, the same in every backend and between replicas, readable with any
+//! tool. Fields may be added with a default; names and meanings never change, because logs are for ever.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
 
 /// What an entry is, as a number in its own column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Message = 1,
     Members = 2,
     Updated = 3,
@@ -26,7 +26,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(event: &Event) -> Self {
+    pub(crate) fn of(event: &Event) -> Self {
         match event {
             Event::Message(_) => Self::Message,
             Event::Members(_) => Self::Members,
@@ -85,7 +85,7 @@ struct ClosedForm {
 }
 
 /// The stored form of what happened.
-pub(super) fn encode(event: &Event) -> String {
+pub(crate) fn encode(event: &Event) -> String {
     let text = match event {
         Event::Message(message) => serde_json::to_string(&MessageForm {
             username: Cow::Borrowed(&message.username),
@@ -114,7 +114,7 @@ pub(super) fn encode(event: &Event) -> String {
 }
 
 /// What happened, from its stored form. `sent` is the sender and the client id, for a message.
-pub(super) fn decode(kind: i64, payload: &str, sent: Option<(UserId, &str)>) -> Result<Event, StoreError> {
+pub(crate) fn decode(kind: i64, payload: &str, sent: Option<(UserId, &str)>) -> Result<Event, StoreError> {
     const MESSAGE: i64 = Kind::Message as i64;
     const MEMBERS: i64 = Kind::Members as i64;
     const UPDATED: i64 = Kind::Updated as i64;
@@ -167,7 +167,7 @@ fn parse<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, StoreError> {
 }
 
 /// A room's type as a number.
-pub(super) fn type_number(room_type: RoomType) -> i64 {
+pub(crate) fn type_number(room_type: RoomType) -> i64 {
     match room_type {
         RoomType::Public => 1,
         RoomType::Private => 2,
@@ -176,7 +176,7 @@ pub(super) fn type_number(room_type: RoomType) -> i64 {
 }
 
 /// A room's type from its number.
-pub(super) fn room_type(number: i64) -> Result<RoomType, StoreError> {
+pub(crate) fn room_type(number: i64) -> Result<RoomType, StoreError> {
     match number {
         1 => Ok(RoomType::Public),
         2 => Ok(RoomType::Private),

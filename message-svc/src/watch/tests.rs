@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     id::UserId,
+    look::Looker,
     room::RoomType,
     store::faulty::Faulty,
     testing::{message, message_entry, new_room, rooms_with, sqlite, sqlite_in, until, user},
@@ -84,7 +85,8 @@ async fn what_another_process_writes_is_found_without_a_hint() {
     let (store, folder) = sqlite().await;
     let (id, owner, start) = room(&store).await;
     let (hub, shutdown) = (Hub::new(16), CancellationToken::new());
-    let polling = tokio::spawn(Arc::clone(&hub).poll(Arc::clone(&store), Duration::from_millis(10), shutdown.clone()));
+    let looker = Looker::new(Arc::clone(&hub), Arc::clone(&store), Duration::from_millis(10));
+    let looking = tokio::spawn(looker.run(shutdown.clone()));
     let mut watch = Watch::new(Arc::clone(&store), &hub, id, PACE);
     watch.start_after(start);
     let here = rooms_with(&store, &hub, &crate::config::RoomsConfig::default());
@@ -95,7 +97,7 @@ async fn what_another_process_writes_is_found_without_a_hint() {
         follow(&mut watch, n + 1, n + 1).await;
     }
     shutdown.cancel();
-    polling.await.expect("ends");
+    looking.await.expect("ends");
 }
 
 #[tokio::test]
