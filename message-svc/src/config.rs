@@ -35,8 +35,8 @@ pub struct MessageSection {
     pub grpc_port: u16,
     /// The operations port. Default 3001.
     pub http_port: u16,
-    /// Where rooms are kept: `sqlite:PATH`, `mongodb://…` or `mongodb+srv://…`. Default empty: `messages.db` in the data
-    /// folder. A secret, because it may hold a password.
+    /// Where rooms are kept: `sqlite:PATH`, `postgres://…` (`postgresql:` is the same), `mongodb://…` or
+    /// `mongodb+srv://…`. Default empty: `messages.db` in the data folder. A secret, because it may hold a password.
     pub store_url: Secret,
     /// What clients may send and ask for.
     pub limits: Limits,
@@ -50,6 +50,8 @@ pub struct MessageSection {
     pub names: NamesConfig,
     /// The embedded store.
     pub sqlite: SqliteConfig,
+    /// PostgreSQL.
+    pub postgres: PostgresConfig,
     /// MongoDB.
     pub mongodb: MongodbConfig,
 }
@@ -67,6 +69,7 @@ impl Default for MessageSection {
             typing: TypingConfig::default(),
             names: NamesConfig::default(),
             sqlite: SqliteConfig::default(),
+            postgres: PostgresConfig::default(),
             mongodb: MongodbConfig::default(),
         }
     }
@@ -252,6 +255,60 @@ impl Default for SqliteConfig {
     }
 }
 
+/// PostgreSQL.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Connections that read. Default 12: with those that write, a process has as many as one of the other services.
+    pub readers_max: u32,
+    /// Connections that write, and so commits at once. Default 4: while one waits for the disk the next ones are filled;
+    /// more of them make smaller commits, and each costs the server as much as some ten messages.
+    pub writers_max: u32,
+    /// Milliseconds to wait for a connection. Default 2,000.
+    pub connect_ms: u64,
+    /// Milliseconds that one call to the store may take in all; a write has half of them to wait for its turn and half to
+    /// be done. The server is told to give up after them too. Default 4,000: less than the 5 s that other services wait
+    /// (`mesh.grpc.call_deadline_ms`), so that they hear what is wrong instead of nothing.
+    pub call_ms: u64,
+    /// Seconds that the service waits at its start for a store that is not there yet. Default 60: what a database takes
+    /// that starts beside it.
+    pub start_secs: u64,
+    /// Entries in one commit over all rooms. Default 2,048: some tens of milliseconds of writing.
+    pub commit_entries_max: usize,
+    /// Bytes after which no more rooms are taken into a commit. Default 4 MiB: as much as a slow network brings in time.
+    pub commit_bytes_max: usize,
+    /// Batches that wait for a writer. Default 4,096: each room has one at most, so more rooms than that wait here.
+    pub commit_queue_max: usize,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        Self {
+            readers_max: 12,
+            writers_max: 4,
+            connect_ms: 2_000,
+            call_ms: 4_000,
+            start_secs: 60,
+            commit_entries_max: 2_048,
+            commit_bytes_max: 4 << 20,
+            commit_queue_max: 4_096,
+        }
+    }
+}
+
+impl PostgresConfig {
+    fn validate(&self, problems: &mut Problems) {
+        problems.range("postgres.readers_max", self.readers_max, 1, 1_000);
+        problems.range("postgres.writers_max", self.writers_max, 1, 64);
+        problems.range("postgres.connect_ms", self.connect_ms, 10, 60_000);
+        problems.range("postgres.call_ms", self.call_ms, 10, 60_000);
+        problems.range("postgres.start_secs", self.start_secs, 0, 3_600);
+        problems.range("postgres.commit_entries_max", self.commit_entries_max, 1, 100_000);
+        problems.range("postgres.commit_bytes_max", self.commit_bytes_max, 1, 256 << 20);
+        problems.range("postgres.commit_queue_max", self.commit_queue_max, 1, 1 << 20);
+    }
+}
+
 /// MongoDB. What the URL says of the first three counts more.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -300,9 +357,11 @@ impl Section for MessageSection {
 
     fn validate(&self, problems: &mut Problems) {
         let scheme = self.store_url.expose().split(':').next().unwrap_or_default();
-        if !matches!(scheme, "" | "sqlite" | "mongodb" | "mongodb+srv") {
-            problems.push("store_url", "must be empty or begin with sqlite:, mongodb: or mongodb+srv:");
+        if !matches!(scheme, "" | "sqlite" | "postgres" | "postgresql" | "mongodb" | "mongodb+srv") {
+            let known = "must be empty or begin with sqlite:, postgres:, postgresql:, mongodb: or mongodb+srv:";
+            problems.push("store_url", known);
         }
+        self.postgres.validate(problems);
         self.mongodb.validate(problems);
         let limits = &self.limits;
         problems.range("limits.page_max", limits.page_max, 1, 1_000);

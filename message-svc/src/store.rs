@@ -22,6 +22,7 @@ pub(crate) mod contract;
 pub(crate) mod faulty;
 mod mongodb;
 pub(crate) mod payload;
+mod postgres;
 mod sqlite;
 
 /// What went wrong in a store.
@@ -215,11 +216,16 @@ pub async fn open(config: &MessageSection, data: &Path) -> Result<Arc<dyn Store>
     match url.split_once(':') {
         None if url.is_empty() => sqlite_at(&data.join("messages.db"), &config.sqlite).await,
         Some(("sqlite", path)) => sqlite_at(Path::new(path.trim_start_matches("//")), &config.sqlite).await,
+        Some(("postgres" | "postgresql", _)) => {
+            Ok(Arc::new(postgres::PostgresStore::open(&config.store_url, &config.postgres).await?))
+        }
         Some(("mongodb" | "mongodb+srv", _)) => {
             Ok(Arc::new(mongodb::MongodbStore::open(&config.store_url, &config.mongodb).await?))
         }
         _ => Err(OpenError {
-            sentence: "message.store_url must be empty or begin with sqlite:, mongodb: or mongodb+srv:".into(),
+            sentence: "message.store_url must be empty or begin with sqlite:, postgres:, postgresql:, mongodb: or \
+                       mongodb+srv:"
+                .into(),
             source: None,
         }),
     }
