@@ -67,13 +67,13 @@ impl Names {
         {
             return Ok(Arc::clone(&known.name));
         }
+        if let Some(stale) = &known {
+            // One send asks again; others that come meanwhile, or until user-svc is back, have the stale name.
+            self.known.insert(user, Known { good_until: now + self.pause, ..stale.clone() });
+        }
         match (self.ask(&[user]).await, known) {
             (Ok(names), _) => names.get(&user).cloned().ok_or(Error::UserNotFound),
-            (Err(_), Some(stale)) => {
-                let again = Known { good_until: now + self.pause, ..stale };
-                self.known.insert(user, again.clone());
-                Ok(again.name)
-            }
+            (Err(_), Some(stale)) => Ok(stale.name),
             (Err(error), None) => Err(Error::Directory(error)),
         }
     }
