@@ -80,12 +80,26 @@ async fn connections_to_a_machine_that_has_gone_are_given_up_with_their_calls() 
 #[tokio::test]
 async fn an_idle_connection_that_died_is_noticed_before_it_is_lent() {
     let Some(schema) = Schema::new() else { return };
-    let proxy = Proxy::new(&schema.url).await;
+    let name = format!("idle-{}", &schema.name[5..20]);
+    let proxy = Proxy::new(&with(&schema.url, &format!("application_name={name}"))).await;
     let calls = open_with(&schema, &proxy.url, &LIMITS).await.expect("opened");
     read(&calls).await.expect("read");
     proxy.lose();
-    // Older than what is lent without a look.
-    tokio::time::sleep(crate::open::FRESH).await;
+    // Until it is older than what is lent without a look.
+    let mut beside = schema.connect().await;
+    let ageing = async {
+        let is_old = "SELECT extract(epoch FROM clock_timestamp() - state_change) * 1000 > $2 FROM pg_stat_activity
+                      WHERE application_name = $1";
+        let fresh_ms = i32::try_from(crate::open::FRESH.as_millis()).expect("a second") + 100;
+        while !sqlx::query_scalar::<_, bool>(is_old)
+            .bind(&name)
+            .bind(fresh_ms)
+            .fetch_one(&mut beside)
+            .await
+            .expect("read")
+        {}
+    };
+    timeout(LONG, ageing).await.expect("it grows old");
     timeout(LONG, read(&calls)).await.expect("in time").expect("answered by a new connection");
 }
 
