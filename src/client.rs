@@ -30,7 +30,7 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes that may be on their way to this process on one connection. Fixed, not adaptive: an adaptive window starts at
-/// 64 KiB, and h2 ends a connection as abused ("too_many_data_frames") when the short frames that wait to be read,
+/// 64 KiB, and h2 ends a connection as abused (`too_many_data_frames`) when the short frames that wait to be read,
 /// reckoned at 256 bytes each, come to half of its window. A burst of some hundred short answers did that.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The same for one stream: one that follows many rooms must not be slowed by the window of one message.
