@@ -81,8 +81,9 @@ async fn connections_to_a_machine_that_has_gone_are_given_up_with_their_calls() 
 async fn an_idle_connection_that_died_is_noticed_before_it_is_lent() {
     let Some(schema) = Schema::new() else { return };
     let name = format!("idle-{}", &schema.name[5..20]);
-    let proxy = Proxy::new(&with(&schema.url, &format!("application_name={name}"))).await;
-    let calls = open_with(&schema, &proxy.url, &LIMITS).await.expect("opened");
+    let proxy = Proxy::new(&schema.url).await;
+    let url = with(&proxy.url, &format!("application_name={name}"));
+    let calls = open_with(&schema, &url, &LIMITS).await.expect("opened");
     read(&calls).await.expect("read");
     proxy.lose();
     // Until it is older than what is lent without a look.
