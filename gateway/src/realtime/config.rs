@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct RealtimeConfig {
     /// Sockets of this gateway, those that have not said who they are included; default 15,000, a little below the
-    /// connections of the public port, so that REST still finds a place. An idle one takes about 15 KiB.
+    /// connections of the public port, so that REST still finds a place. An idle one takes about 20 KiB.
     pub sockets_max: usize,
     /// Sockets of one user on this gateway; default 100: many tabs on some devices, and no more than a hundredth of the
     /// whole.

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use engineioxide::service::EngineIoService;
-use http::{Extensions, HeaderMap, Request, header};
+use http::{Extensions, HeaderMap, HeaderValue, Request, header};
 use hyper::upgrade::OnUpgrade;
 use mesh::{error::Refusal, serve::Connection};
 use tower::{Layer, Service};
@@ -122,11 +122,15 @@ impl Shared {
                 }
             }
         }
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(1);
         for name in [header::CONTENT_TYPE, header::SEC_WEBSOCKET_KEY] {
-            if let Some(value) = parts.headers.remove(&name) {
+            if let Some(value) = parts.headers.get(&name).and_then(copy) {
                 headers.insert(name, value);
             }
+        }
+        // Copied for the same reason as the headers.
+        if let Ok(uri) = parts.uri.to_string().parse() {
+            parts.uri = uri;
         }
         let mut extensions = Extensions::new();
         extensions.insert(Client(address));
@@ -140,6 +144,12 @@ impl Shared {
         parts.extensions = extensions;
         Ok(Request::from_parts(parts, body))
     }
+}
+
+/// A copy of its own: what came with the request is a part of the 8 KiB that its head was read into, and would keep
+/// them for as long as the socket lives.
+fn copy(value: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).ok()
 }
 
 /// The first value of a name, as the transport itself reads it: not decoded.
