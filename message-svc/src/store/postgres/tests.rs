@@ -215,3 +215,27 @@ async fn closing_writes_what_waits() {
     let (written, ()) = tokio::join!(join_all(writes), store.close());
     assert!(written.into_iter().all(|outcome| outcome.is_ok_and(|outcome| outcome == Outcome::Done)));
 }
+
+#[tokio::test]
+async fn a_write_that_waits_for_somebody_holds_up_no_other_room() {
+    let Some(schema) = Schema::new() else { return };
+    let store = Arc::new(open(&schema).await);
+    let (held, free) = (room(&*store).await, room(&*store).await);
+    // Somebody has the room's next entry and has not committed it.
+    let mut beside = schema.connect().await;
+    let take = format!("BEGIN; INSERT INTO entries VALUES ('{held}', 1, '{held}', 2, 0, 0, NULL, NULL, '{{}}')");
+    beside.execute(sqlx::AssertSqlSafe(take)).await.expect("taken");
+    let waiting = tokio::spawn({
+        let (store, entry) = (Arc::clone(&store), message_entry(held, 1, 1, message(user(), "a", "x")));
+        async move { store.append([entry].into()).await }
+    });
+    schema.until_waiting_is(true).await;
+    for seq in 1..=3 {
+        let entry = message_entry(free, seq, seq, message(user(), "a", "x"));
+        assert_eq!(store.append([entry].into()).await.expect("written"), Outcome::Done);
+    }
+    assert!(!waiting.is_finished());
+    beside.execute("ROLLBACK").await.expect("given back");
+    assert_eq!(waiting.await.expect("no panic").expect("written"), Outcome::Done);
+    store.close().await;
+}
