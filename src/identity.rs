@@ -26,12 +26,14 @@ use crate::{
 };
 
 mod follow;
+mod probe;
 mod revocations;
 #[cfg(test)]
 mod tests;
 mod token;
 
 pub use follow::follow;
+pub use probe::KeysProbe;
 pub use token::{ACCESS_TYPE, AccessClaims};
 
 /// The services that may speak for themselves.

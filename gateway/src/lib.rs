@@ -98,6 +98,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
         tokio::spawn(mesh::identity::follow(edge.identity.clone(), edge.clients.clone(), background.clone()));
 
     let mut ops = Ops::new("gateway", env!("CARGO_PKG_VERSION"), shutdown.clone()).metrics(Some(telemetry.metrics()));
+    ops = ops.probe(Arc::new(mesh::identity::KeysProbe::new(edge.identity.clone())));
     for probe in ServiceProbe::all(&edge.mesh) {
         ops = ops.probe(Arc::new(probe));
     }
