@@ -37,7 +37,7 @@ enum Op {
 
 /// Operations that wait in one room together.
 #[derive(Clone, Debug)]
-struct Group {
+pub(crate) struct Group {
     room: u8,
     /// Which of two processes they go to.
     writer: bool,
@@ -79,6 +79,11 @@ fn group() -> impl Strategy<Value = Group> {
             Group { room, writer, restart, fault, ops }
         },
     )
+}
+
+/// What happens, one group after the other.
+pub(crate) fn groups() -> impl Strategy<Value = Vec<Group>> {
+    prop::collection::vec(group(), 1..25)
 }
 
 fn person(n: u8) -> UserId {
@@ -250,10 +255,9 @@ impl World {
     }
 }
 
-async fn play(groups: Vec<Group>) {
-    let (store, folder) = sqlite().await;
-    let stores = [Faulty::new(Arc::clone(&store)), Faulty::new(sqlite_in(&folder).await)];
-    let mut world = World::start(stores);
+/// Plays them on two stores that keep the same database, which has none of these rooms.
+pub(crate) async fn play(groups: Vec<Group>, store: Arc<dyn Store>, other: Arc<dyn Store>) {
+    let mut world = World::start([Faulty::new(Arc::clone(&store)), Faulty::new(Arc::clone(&other))]);
     let new = |room_type| NewRoom::owned(RoomId::random(), room_type, "room".into(), String::new(), person(0));
     let rooms = [new(RoomType::Public), new(RoomType::Private), NewRoom::direct(person(0), person(1))];
     for room in &rooms {
@@ -283,7 +287,13 @@ async fn play(groups: Vec<Group>) {
     for (room, model) in rooms.iter().zip(&models) {
         check(&*store, room, model).await;
     }
+    other.close().await;
     store.close().await;
+}
+
+async fn play_on_sqlite(groups: Vec<Group>) {
+    let (store, folder) = sqlite().await;
+    play(groups, store, sqlite_in(&folder).await).await;
 }
 
 async fn check(store: &dyn Store, room: &NewRoom, model: &Model) {
@@ -335,8 +345,8 @@ proptest! {
     ) })]
 
     #[test]
-    fn the_writers_do_what_a_plain_model_does(groups in prop::collection::vec(group(), 1..25)) {
+    fn the_writers_do_what_a_plain_model_does(groups in groups()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(play(groups));
+        runtime.block_on(play_on_sqlite(groups));
     }
 }

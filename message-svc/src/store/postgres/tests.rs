@@ -17,6 +17,7 @@ use crate::{
 use super::*;
 
 mod faults;
+mod model;
 mod plans;
 mod proxy;
 mod server;
