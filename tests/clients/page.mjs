@@ -144,10 +144,10 @@ for (const who of [ada, bob]) {
   for (let i = 1; i < seqs.length; i++) assert.ok(seqs[i] > seqs[i - 1], `${who.name}: ${seqs}`);
 }
 
-// A reload shows the same again, without logging in.
+// A reload shows the same room again, without logging in.
 await bob.page.reload();
 await online(bob);
-if (!(await bob.at("composer").isVisible())) await bob.at("room-list").getByText(room).first().click();
+await bob.at("composer").waitFor();
 for (const text of sent) await shown(bob, text);
 assert.deepEqual(await texts(bob, sent), sent, "after a reload");
 
