@@ -11,7 +11,7 @@
 //! | [`relay`], [`look`] | hints between replicas, through Redis; finding in the store what no hint told |
 //! | [`history`], [`cursor`], [`page`] | reading back; positions in a log; positions in a list |
 //! | [`names`] | usernames, from user-svc |
-//! | [`store`] | what is kept: the trait, and SQLite behind it |
+//! | [`store`] | what is kept: the trait, and SQLite, PostgreSQL and MongoDB behind it |
 //! | [`config`], [`error`], [`id`] | settings; refusals; ids |
 //!
 //! [`serve`] runs all of it on two ports until it is told to stop.
@@ -115,7 +115,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
     let Config { mesh, message } = config;
     let telemetry = telemetry::init(&mesh.telemetry, NAME)?;
-    let store = store::open(&message, &mesh.data).await?;
+    let store = tokio::select! {
+        opened = store::open(&message, &mesh.data) => opened?,
+        // A store that is a server may be waited for; whoever stops us meanwhile does not.
+        () = shutdown.cancelled() => return Ok(()),
+    };
     room::create::ensure_general(&*store).await?;
     let identity = Identity::new(ServiceName::Message, &mesh)?;
     let clients = Clients::connect(&mesh);

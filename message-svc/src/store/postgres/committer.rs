@@ -219,6 +219,8 @@ impl Source {
                 jobs.recv().await?
             }
         };
+        // Whoever could run now and has something to write puts it in first; with nobody there this takes no time.
+        tokio::task::yield_now().await;
         let (mut entries, mut bytes) = first.size();
         let mut taken = vec![first];
         while entries < self.entries_max && bytes < self.bytes_max {
