@@ -113,7 +113,8 @@ impl RoomTask {
         let mut proven = self.load().await?;
         // Every try that is lost is the success of somebody else who writes this room; they may be many.
         let give_up = Instant::now() + self.context.settle;
-        while !orders.is_empty() {
+        // A deserted room is closed with nobody waiting for it, when only its last member's leaving went in.
+        while !orders.is_empty() || self.state.as_ref().is_some_and(RoomState::is_deserted) {
             if Instant::now() >= give_up {
                 return Err(GivenUp(Error::Busy));
             }

@@ -9,7 +9,7 @@ use crate::{
     entry::{Entry, Event, MembersChanged, Seq},
     id::UserId,
     member::{Member, Members, Role, Standing},
-    room::{RoomMeta, Summary},
+    room::{RoomMeta, RoomType, Summary},
 };
 
 /// A room as of its last entry.
@@ -109,6 +109,12 @@ impl RoomState {
             shown: self.members.shown(),
             last_seq: self.last_seq,
         }
+    }
+
+    /// Whether it is a private room that nobody is in: one that must be closed.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.meta.room_type == RoomType::Private && !self.closed && self.members.is_empty()
     }
 
     /// How many members there are.

@@ -227,8 +227,7 @@ impl<'a> Judge<'a> {
 
     /// A private room that nobody is in is closed, also when that was left undone by whoever emptied it.
     fn close_if_deserted(&mut self, by: Option<UserId>) {
-        let private = self.state.meta.room_type == RoomType::Private;
-        if private && !self.state.closed && self.state.members.is_empty() {
+        if self.state.is_deserted() {
             self.push(EntryId::now(), Event::Closed(RoomClosed { by }));
         }
     }

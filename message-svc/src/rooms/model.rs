@@ -266,6 +266,9 @@ pub(crate) async fn play(groups: Vec<Group>, store: Arc<dyn Store>, other: Arc<d
     let mut models: Vec<_> = rooms.iter().map(Model::new).collect();
     for (n, group) in groups.into_iter().enumerate() {
         if group.restart {
+            for rooms in &world.writers {
+                rooms.stop().await;
+            }
             world = World::start(world.stores);
         }
         let (id, model) = (rooms[usize::from(group.room)].meta.id, &mut models[usize::from(group.room)]);
@@ -283,6 +286,10 @@ pub(crate) async fn play(groups: Vec<Group>, store: Arc<dyn Store>, other: Arc<d
         }
         let expected: Vec<_> = group.ops.iter().zip(&texts).map(|(op, text)| model.run(op, text)).collect();
         assert_eq!(answers, expected, "{group:?}");
+    }
+    // A room that was emptied by half a write is closed after its last member has been answered.
+    for rooms in &world.writers {
+        rooms.stop().await;
     }
     for (room, model) in rooms.iter().zip(&models) {
         check(&*store, room, model).await;

@@ -345,6 +345,7 @@ async fn a_private_room_that_was_emptied_by_half_a_write_is_closed_all_the_same(
     let id = room(&store, RoomType::Private, owner).await;
     faulty.plan([Fault::LostMiddle]);
     rooms.change(id, Change::Leave(owner)).await.expect("left");
+    until("it is closed", async || store.view(id, None).await.expect("reads").expect("room").closed).await;
     assert!(matches!(rooms.send(id, message(owner, "a", "x")).await, Err(Error::RoomNotFound)));
     let log = whole_log(&*store, id).await;
     assert_eq!(log.len(), 2);
