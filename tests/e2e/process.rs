@@ -104,7 +104,7 @@ impl Watchdog {
         // The shell reads a line that comes only when the process was ended in good order; the end of this test's
         // process closes the pipe without one.
         let mut child = Command::new("sh")
-            .args(["-c", "read -r line || { kill -9 \"$1\"; rm -rf \"$2\"; }", "watchdog", &pid.to_string()])
+            .args(["-c", "read -r line || { kill -9 \"$1\"; sleep 1; rm -rf \"$2\"; }", "watchdog", &pid.to_string()])
             .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
