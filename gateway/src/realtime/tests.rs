@@ -125,7 +125,7 @@ impl Reader {
 async fn without_a_cursor_the_newest_page_comes_and_then_what_follows() {
     let bench = Bench::start().await;
     let (room, messages) = (Uuid::new_v4(), &bench.mesh.messages);
-    (0..60).for_each(|number| drop(messages.write(room, &number.to_string())));
+    messages.write_all(room, 0..60);
     let (session, link) = session(FakeLink::new(256));
     bench.join(&session, room, None).await.expect("joined");
     let mut reader = Reader::default();
@@ -150,7 +150,7 @@ async fn with_a_cursor_everything_missed_comes_in_pages_and_then_what_follows() 
     let mut reader = Reader::default();
     reader.read(&link);
     let (cursor, first) = (reader.cursor.clone(), reader.seq);
-    (0..1_234).for_each(|number| drop(messages.write(room, &number.to_string())));
+    messages.write_all(room, 0..1_234);
     reader.reads_to(&link, 1_235).await;
     // The same socket again, from its first cursor: not live until the last page.
     let mut again = Reader { seq: first, cursor, ..Reader::default() };
@@ -224,10 +224,10 @@ async fn a_lost_entry_is_fetched_and_a_broken_stream_goes_on_where_it_stood() {
     bench.join(&session, room, None).await.expect("joined");
     let mut reader = Reader::default();
     messages.lose(2);
-    (0..3).for_each(|_| drop(messages.write(room, "a")));
+    messages.write_all(room, 0..3);
     reader.reads_to(&link, 4).await;
     messages.cut();
-    (0..5).for_each(|_| drop(messages.write(room, "b")));
+    messages.write_all(room, 0..5);
     reader.reads_to(&link, 9).await;
     assert_eq!((reader.entries, messages.subscriptions()), (8, 3));
 }
@@ -236,7 +236,7 @@ async fn a_lost_entry_is_fetched_and_a_broken_stream_goes_on_where_it_stood() {
 async fn a_restored_log_closes_its_sockets_which_then_learn_that_they_cannot_recover() {
     let bench = Bench::start().await;
     let (room, messages) = (Uuid::new_v4(), &bench.mesh.messages);
-    (0..5).for_each(|_| drop(messages.write(room, "a")));
+    messages.write_all(room, 0..5);
     let (one, link) = session(FakeLink::new(256));
     bench.join(&one, room, None).await.expect("joined");
     let mut reader = Reader::default();
@@ -342,12 +342,12 @@ fn read_rejoin(reader: &mut Reader, link: &FakeLink) {
     let asked = reader.seq;
     let replay = FakeLink::new(frames.len());
     for frame in &frames[..place] {
-        drop(super::session::Link::send(&replay, frame.clone().into()));
+        super::session::Link::send(&replay, frame.clone().into()).expect("a place");
     }
     reader.read(&replay);
     reader.seq = asked;
     for frame in &frames[place..] {
-        drop(super::session::Link::send(&replay, frame.clone().into()));
+        super::session::Link::send(&replay, frame.clone().into()).expect("a place");
     }
     reader.read(&replay);
 }

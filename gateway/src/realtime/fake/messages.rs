@@ -62,11 +62,11 @@ impl State {
         let seq = i64::try_from(log.entries.len()).expect("small") + 1;
         let event = match event {
             Event::Message(message) => Event::Message(pb::Message { seq, room_id: room.to_owned(), ..message }),
-            other => other,
+            other @ (Event::Members(_) | Event::RoomUpdated(_) | Event::RoomClosed(_)) => other,
         };
         if let Event::Members(members) = &event {
             log.members.extend(members.joined.iter().cloned());
-            members.left.iter().chain(&members.removed).for_each(|user| drop(log.members.remove(user)));
+            log.members.retain(|user| !members.left.contains(user) && !members.removed.contains(user));
         }
         let entry = pb::Entry { seq, create_time: None, event: Some(event) };
         log.entries.push(entry.clone());
@@ -112,6 +112,13 @@ impl FakeMessages {
     pub(in crate::realtime) fn write(&self, room: Uuid, content: &str) -> i64 {
         let message = pb::Message { content: content.to_owned(), ..pb::Message::default() };
         self.state().append(&room.to_string(), Event::Message(message)).seq
+    }
+
+    /// A message for each number.
+    pub(in crate::realtime) fn write_all(&self, room: Uuid, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            self.write(room, &number.to_string());
+        }
     }
 
     pub(in crate::realtime) fn remove(&self, room: Uuid, user: Uuid) {

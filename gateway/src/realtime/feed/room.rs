@@ -94,8 +94,9 @@ struct State {
     /// Joins in progress, which keep the room from being forgotten.
     holds: usize,
     idle_since: Instant,
-    /// Subscriptions in a row that led nowhere.
+    /// Subscriptions in a row that led nowhere, and when the last of them did.
     failures: u32,
+    failed_at: Instant,
     retry_at: Option<Instant>,
 }
 
@@ -114,6 +115,9 @@ pub(in crate::realtime) struct Room {
 /// Subscriptions in a row that led to a hole before the room is taken for unfollowable from where it stood.
 const HOLES_MAX: u32 = 4;
 
+/// A failure so long ago says nothing about the next one.
+const FAILURE_FORGOTTEN: Duration = Duration::from_secs(60);
+
 impl Room {
     pub(super) fn new(id: Uuid, bounds: Bounds, generations: &Arc<AtomicU64>) -> Self {
         let state = State {
@@ -125,6 +129,7 @@ impl Room {
             holds: 0,
             idle_since: Instant::now(),
             failures: 0,
+            failed_at: Instant::now(),
             retry_at: None,
         };
         let name = id.to_string().into();
@@ -234,6 +239,10 @@ impl Room {
 
     fn again(&self, state: &mut State, why: &'static str) -> Verdict {
         meter::resubscribed(why);
+        if state.failed_at.elapsed() > FAILURE_FORGOTTEN {
+            state.failures = 0;
+        }
+        state.failed_at = Instant::now();
         // The first time at once; then slower and slower, so that a store in trouble is not asked in a circle.
         let wait = Duration::from_millis(50 << state.failures.min(7)).saturating_sub(Duration::from_millis(50));
         state.failures += 1;
