@@ -19,7 +19,10 @@ use crate::{
 /// is no server to test on, which it has said loudly.
 macro_rules! contract_suite {
     ($open:path) => {
-        crate::store::contract::contract_suite!($open:
+        crate::store::contract::contract_suite!(@cases tests ($open));
+    };
+    (@cases $use:ident $with:tt) => {
+        crate::store::contract::contract_suite!(@$use $with;
             a_room_and_its_owner_are_made_at_once_and_only_once,
             what_is_not_there_is_answered_the_same_everywhere,
             a_batch_is_written_in_order_and_read_back_as_it_was,
@@ -38,7 +41,10 @@ macro_rules! contract_suite {
             any_text_comes_back_as_it_was,
         );
     };
-    ($open:path: $($case:ident,)*) => {
+    (@run ($store:expr); $($case:ident,)*) => {
+        $(crate::store::contract::$case($store).await;)*
+    };
+    (@tests ($open:path); $($case:ident,)*) => {
         $(
             #[tokio::test]
             async fn $case() {
@@ -50,6 +56,11 @@ macro_rules! contract_suite {
     };
 }
 pub(crate) use contract_suite;
+
+/// Every case, one after another, on one store.
+pub(crate) async fn every_case(store: &dyn Store) {
+    contract_suite!(@cases run (store));
+}
 
 async fn made(store: &dyn Store, room: &NewRoom) -> RoomId {
     assert_eq!(store.create_room(room).await.expect("made"), Created::New);

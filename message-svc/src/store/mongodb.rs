@@ -10,6 +10,7 @@ use mesh::config::Secret;
 use mongodb::{
     Client, Collection, Database,
     bson::{Document, RawDocumentBuf, doc},
+    options::ClientOptions,
 };
 
 use self::{
@@ -79,7 +80,15 @@ impl Collections {
 impl MongodbStore {
     /// Finds the servers, waiting for them as long as the settings say, and brings the database up to date.
     pub(super) async fn open(url: &Secret, config: &MongodbConfig) -> Result<Self, OpenError> {
-        let (client, db) = connect::connect(url, config).await?;
+        Self::open_with(url, config, |_| {}).await
+    }
+
+    async fn open_with(
+        url: &Secret,
+        config: &MongodbConfig,
+        adjust: impl FnOnce(&mut ClientOptions),
+    ) -> Result<Self, OpenError> {
+        let (client, db) = connect::connect(url, config, adjust).await?;
         schema::ensure(&db).await?;
         let calls = Calls::new(config.connections_max, config.call());
         Ok(Self { client, calls, collections: Arc::new(Collections::new(db, config.call())) })

@@ -10,7 +10,8 @@ use mongodb::{
     bson::{Document, doc},
     error::{Error, ErrorKind},
     options::{
-        Acknowledgment, ClientOptions, DatabaseOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+        Acknowledgment, ClientOptions, ConnectionString, DatabaseOptions, ReadConcern, ReadPreference,
+        SelectionCriteria, WriteConcern,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -31,10 +32,14 @@ const RETRY_WAIT: Duration = Duration::from_millis(250);
 /// The server's code for a password that it does not take.
 const AUTHENTICATION_FAILED: i32 = 18;
 
-/// Finds the servers and the database.
-pub(super) async fn connect(url: &Secret, config: &MongodbConfig) -> Result<(Client, Database), OpenError> {
+/// Finds the servers and the database. `adjust` has the last word on the driver's options.
+pub(super) async fn connect(
+    url: &Secret,
+    config: &MongodbConfig,
+    adjust: impl FnOnce(&mut ClientOptions),
+) -> Result<(Client, Database), OpenError> {
     let mut waiting = Waiting::new(config);
-    let options = loop {
+    let mut options = loop {
         match ClientOptions::parse(url.expose()).await {
             Ok(options) => break bounded(options, config),
             // The names of the servers come from DNS, which may not be there yet.
@@ -44,6 +49,7 @@ pub(super) async fn connect(url: &Secret, config: &MongodbConfig) -> Result<(Cli
             Err(error) => return Err(bad_url(url, &error)),
         }
     };
+    adjust(&mut options);
     let hosts = options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let name = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
     let client = Client::with_options(options).map_err(|error| bad_url(url, &error))?;
@@ -164,20 +170,33 @@ fn refused(error: &Error) -> Option<String> {
 
 fn bad_url(url: &Secret, error: &Error) -> OpenError {
     let form = "mongodb://USER:PASSWORD@HOST:27017,HOST2:27017/DATABASE?replicaSet=NAME";
-    let may_hold_a_password = url.expose().contains(['@', '%']) || url.expose().to_lowercase().contains("password");
-    let sentence = match &*error.kind {
-        ErrorKind::InvalidTlsConfig { message, .. } => {
+    let sentence = match (&*error.kind, bad_option(url.expose())) {
+        (ErrorKind::InvalidTlsConfig { message, .. }, _) => {
             format!("the TLS settings of message.store_url cannot be used: {message}")
         }
-        ErrorKind::InvalidArgument { message, .. } if !may_hold_a_password => {
-            format!("message.store_url is no MongoDB URL: {message}; it looks like {form}")
-        }
+        (_, Some(fault)) => format!("message.store_url has an option that cannot be used: {fault}"),
         _ => format!(
             "message.store_url is no MongoDB URL; it looks like {form}, with what is no letter or digit in the user name and \
              the password percent-encoded"
         ),
     };
     OpenError { sentence, source: None }
+}
+
+/// What is wrong with the options of a URL, taken by themselves, without those that are secrets.
+fn bad_option(url: &str) -> Option<String> {
+    let (_, options) = url.split_once('?')?;
+    if options.contains(['@', '/']) {
+        // The question mark was a password's.
+        return None;
+    }
+    let is_secret = |option: &&str| {
+        let option = option.to_ascii_lowercase();
+        option.contains("password") || option.contains("properties")
+    };
+    let shown: Vec<_> = options.split('&').filter(|option| !is_secret(option)).collect();
+    let error = ConnectionString::parse(format!("mongodb://localhost/?{}", shown.join("&"))).err()?;
+    if let ErrorKind::InvalidArgument { message, .. } = *error.kind { Some(message) } else { None }
 }
 
 fn open_error(sentence: String, cause: Cause) -> OpenError {

@@ -57,11 +57,15 @@ pub(super) fn judge(failure: Failure, one_command: bool) -> Result<Outcome, Stor
         Failure::NotBegun(cause) => Err(StoreError::unavailable(cause)),
         Failure::NoAnswer(cause) | Failure::Fault(Fault::Refused(cause)) => Err(StoreError::unknown(cause)),
         Failure::Fault(Fault::Damaged(what)) => Err(StoreError::unknown(Cause::new(what))),
-        Failure::Fault(Fault::Driver(error)) => match &*error.kind {
-            ErrorKind::InsertMany(refused) => judge_refused(refused, &error),
-            _ if one_command && surely_not_sent(&error) => Err(StoreError::unavailable(Cause::of(&error))),
-            _ => Err(StoreError::unknown(Cause::of(&error))),
-        },
+        Failure::Fault(Fault::Driver(error)) => {
+            if let ErrorKind::InsertMany(refused) = &*error.kind {
+                judge_refused(refused, &error)
+            } else if one_command && surely_not_sent(&error) {
+                Err(StoreError::unavailable(Cause::of(&error)))
+            } else {
+                Err(StoreError::unknown(Cause::of(&error)))
+            }
+        }
     }
 }
 

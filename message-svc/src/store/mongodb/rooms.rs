@@ -16,15 +16,15 @@ use super::{
     schema::{ENTRIES, MEMBERS},
 };
 use crate::{
-    entry::Seq,
+    entry::{Entry, Seq},
     id::{RoomId, UserId},
     member::{Member, Members, SHOWN_MAX, Standing},
     room::{NewRoom, View, state::RoomState},
     store::StoreError,
 };
 
-/// Changes that a reader takes in by itself. A room that is further behind is brought up to date first: so many changes
-/// of so many rooms still fit into one answer of the server.
+/// Changes that the server adds to a room it answers, so that so many changes of so many rooms fit into one answer. A room
+/// that is further behind is read by itself.
 const CHANGES_MAX: usize = 16;
 /// Changes that are read at once when a room is loaded.
 const CHANGES_AT_ONCE: usize = 256;
@@ -62,7 +62,7 @@ pub(super) fn judge_create(failure: Failure) -> Result<bool, StoreError> {
         Failure::Fault(Fault::Driver(error)) if surely_not_sent(&error) => {
             Err(StoreError::unavailable(Cause::of(&error)))
         }
-        other => Err(StoreError::unknown(other.cause())),
+        other @ (Failure::NoAnswer(_) | Failure::Fault(_)) => Err(StoreError::unknown(other.cause())),
     }
 }
 
@@ -73,23 +73,21 @@ pub(super) async fn views(
     user: Option<UserId>,
 ) -> Result<HashMap<RoomId, Seen>, Fault> {
     let mut seen = HashMap::with_capacity(rooms.len());
-    let mut left: Vec<RoomId> = rooms.to_vec();
-    while !left.is_empty() {
-        let mut behind = Vec::new();
-        let mut cursor = store.rooms.aggregate(view_pipeline(&left, user)).max_time(store.call).await?;
-        while cursor.advance().await? {
-            let form: SeenForm<'_> = decode(cursor.current())?;
-            let room = form.room.meta()?.id;
-            if form.changes.len() < CHANGES_MAX {
-                seen.insert(room, overlay(form, user)?);
-            } else {
-                behind.push(room);
-            }
+    let mut behind = Vec::new();
+    let mut cursor = store.rooms.aggregate(view_pipeline(rooms, user)).max_time(store.call).await?;
+    while cursor.advance().await? {
+        let form: SeenForm<'_> = decode(cursor.current())?;
+        let room = form.room.meta()?.id;
+        if form.changes.len() < CHANGES_MAX {
+            seen.insert(room, overlay(form, user)?.seen(user)?);
+        } else {
+            behind.push(room);
         }
-        for room in &behind {
-            project(store, *room).await?;
+    }
+    for room in behind {
+        if let Some(whole) = whole(store, room).await? {
+            seen.insert(room, whole.seen(user)?);
         }
-        left = behind;
     }
     Ok(seen)
 }
@@ -132,57 +130,81 @@ fn changes_stage(room: &str, projected: &str, changes_max: usize) -> Document {
     } }
 }
 
-fn overlay(form: SeenForm<'_>, user: Option<UserId>) -> Result<Seen, Fault> {
-    let SeenForm { mut room, member, tail, changes } = form;
-    let mut people: People = member.iter().map(MemberForm::person).collect();
-    add_founders(&mut people, &room, user);
-    let (mut last_seq, mut messages) = tail.first().map_or((0, 0), |tail| (tail.seq, tail.messages));
-    for change in &changes {
-        let entry = change.entry()?;
-        room.take_in(&entry);
-        projection::take_in(&mut people, &entry, user);
-        if entry.seq > last_seq {
-            (last_seq, messages) = (entry.seq, entry.messages);
-        }
-    }
-    let member = user.and_then(|user| people.get(&user)).and_then(|person| person.member);
-    let view = View {
-        meta: Arc::new(room.meta()?),
-        member_count: room.member_count,
-        last_seq,
-        messages,
-        closed: room.closed_at.is_some(),
-        member,
-    };
-    Ok(Seen { view, named: room.named })
+/// A room as of one entry.
+struct Whole {
+    form: RoomForm,
+    /// All who were ever in it, or some of them.
+    people: People,
+    last_seq: Seq,
+    messages: i64,
 }
 
-/// All that a room's task remembers, as of the last entry. Brings the documents up to date when they are behind.
-pub(super) async fn load(store: &Collections, room: RoomId) -> Result<Option<RoomState>, Fault> {
+impl Whole {
+    fn new(form: RoomForm, people: People, tail: Option<&Tail>) -> Self {
+        let (last_seq, messages) = tail.map_or((0, 0), |tail| (tail.seq, tail.messages));
+        Self { form, people, last_seq, messages }
+    }
+
+    /// Takes in the next change, for all people or for this one alone.
+    fn take_in(&mut self, entry: &Entry, only: Option<UserId>) {
+        self.form.take_in(entry);
+        projection::take_in(&mut self.people, entry, only);
+        if entry.seq > self.last_seq {
+            (self.last_seq, self.messages) = (entry.seq, entry.messages);
+        }
+    }
+
+    fn seen(&self, user: Option<UserId>) -> Result<Seen, Fault> {
+        let view = View {
+            meta: Arc::new(self.form.meta()?),
+            member_count: self.form.member_count,
+            last_seq: self.last_seq,
+            messages: self.messages,
+            closed: self.form.closed_at.is_some(),
+            member: user.and_then(|user| self.people.get(&user)).and_then(|person| person.member),
+        };
+        Ok(Seen { view, named: self.form.named })
+    }
+}
+
+fn overlay(form: SeenForm<'_>, user: Option<UserId>) -> Result<Whole, Fault> {
+    let SeenForm { room, member, tail, changes } = form;
+    let mut people: People = member.iter().map(MemberForm::person).collect();
+    add_founders(&mut people, &room, user);
+    let mut whole = Whole::new(room, people, tail.first());
+    for change in &changes {
+        whole.take_in(&*change.entry()?, user);
+    }
+    Ok(whole)
+}
+
+/// A room with all its people, however far its documents are behind. Brings them up to date if it can.
+async fn whole(store: &Collections, room: RoomId) -> Result<Option<Whole>, Fault> {
     let Some(document) = store.rooms.find_one(doc! { "_id": id(room.0) }).max_time(store.call).await? else {
         return Ok(None);
     };
-    let mut form: RoomForm = decode(&document)?;
-    let behind = form.projected;
+    let form: RoomForm = decode(&document)?;
+    let before = form.projected;
     let mut people = people(store, room).await?;
     add_founders(&mut people, &form, None);
-    let (mut last_seq, mut messages) = tail(store, room).await?.map_or((0, 0), |tail| (tail.seq, tail.messages));
+    let mut whole = Whole::new(form, people, tail(store, room).await?.as_ref());
     loop {
-        let changes = changes_after(store, room, form.projected, CHANGES_AT_ONCE).await?;
-        for entry in &changes {
-            form.take_in(entry);
-            projection::take_in(&mut people, entry, None);
-            if entry.seq > last_seq {
-                (last_seq, messages) = (entry.seq, entry.messages);
-            }
-        }
+        let changes = changes_after(store, room, whole.form.projected, CHANGES_AT_ONCE).await?;
+        changes.iter().for_each(|entry| whole.take_in(entry, None));
         if changes.len() < CHANGES_AT_ONCE {
             break;
         }
     }
-    if form.projected != behind || behind == UNPROJECTED {
+    if whole.form.projected != before || before == UNPROJECTED {
         catch_up(store, room).await;
     }
+    Ok(Some(whole))
+}
+
+/// All that a room's task remembers, as of the last entry.
+pub(super) async fn load(store: &Collections, room: RoomId) -> Result<Option<RoomState>, Fault> {
+    let Some(whole) = whole(store, room).await? else { return Ok(None) };
+    let Whole { form, people, last_seq, messages } = whole;
     Ok(Some(RoomState {
         meta: Arc::new(form.meta()?),
         members: Members::new(people.into_values().filter_map(|person| person.member)),

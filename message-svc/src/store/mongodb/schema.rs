@@ -82,12 +82,12 @@ const fn plain(
 
 /// Brings the database up to this program's version.
 pub(super) async fn ensure(db: &Database) -> Result<(), OpenError> {
-    let found = version(db).await.map_err(|error| failed(db, error))?;
+    let found = version(db).await.map_err(|error| failed(db, &error))?;
     if found > VERSION {
         return Err(newer(db, found));
     }
     for collection in [ENTRIES, ROOMS, MEMBERS, MEMBERSHIPS, DIRECTORY] {
-        make(db, collection, found < VERSION).await.map_err(|error| failed(db, error))?;
+        make(db, collection, found < VERSION).await.map_err(|error| failed(db, &error))?;
     }
     let claim = doc! { "_id": SCHEMA_ID, "version": { "$lt": VERSION } };
     let schema = db.collection::<Document>(SCHEMA);
@@ -97,9 +97,9 @@ pub(super) async fn ensure(db: &Database) -> Result<(), OpenError> {
         Err(error) if code(&error) == Some(DUPLICATE_KEY) => match version(db).await {
             Ok(found) if found > VERSION => Err(newer(db, found)),
             Ok(_) => Ok(()),
-            Err(error) => Err(failed(db, error)),
+            Err(error) => Err(failed(db, &error)),
         },
-        Err(error) => Err(failed(db, error)),
+        Err(error) => Err(failed(db, &error)),
     }
 }
 
@@ -222,9 +222,9 @@ fn newer(db: &Database, found: i32) -> OpenError {
     }
 }
 
-fn failed(db: &Database, error: Error) -> OpenError {
+fn failed(db: &Database, error: &Error) -> OpenError {
     let name = db.name();
-    let sentence = match code(&error) {
+    let sentence = match code(error) {
         Some(UNAUTHORIZED) => format!(
             "the user of message.store_url may not make collections in the MongoDB database {name}; grant it the role \
              readWrite there, and dbAdmin where it has been sharded before the first start"
@@ -236,7 +236,7 @@ fn failed(db: &Database, error: Error) -> OpenError {
         Some(code) if INDEX_CONFLICTS.contains(&code) => format!(
             "the MongoDB database {name} has an index of another shape under a name of this program's; drop that index"
         ),
-        _ => format!("the MongoDB database {name} cannot be brought up to date: {}", Cause::of(&error)),
+        _ => format!("the MongoDB database {name} cannot be brought up to date: {}", Cause::of(error)),
     };
-    OpenError { sentence, source: Some(Box::new(Cause::of(&error))) }
+    OpenError { sentence, source: Some(Box::new(Cause::of(error))) }
 }

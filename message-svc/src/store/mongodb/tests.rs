@@ -5,6 +5,13 @@ use std::sync::Arc;
 
 use crate::store::{Store, contract::contract_suite};
 
+mod fail_point;
+mod faults;
+mod opening;
+mod outage;
+mod plans;
+mod projections;
+mod proxy;
 mod server;
 
 use server::Scratch;

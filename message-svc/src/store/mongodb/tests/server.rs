@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use mesh::config::Secret;
-use mongodb::{Client, Database};
+use mongodb::{
+    Client, Database,
+    event::{EventHandler, command::CommandEvent},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -75,6 +78,20 @@ impl Drop for Scratch {
         // A test that fails already must not fail twice.
         drop(dropped.join());
     }
+}
+
+/// The store, and every event of its driver.
+pub(super) async fn watched(
+    url: &str,
+    config: &MongodbConfig,
+    handler: impl Fn(CommandEvent) + Send + Sync + 'static,
+) -> Arc<dyn Store> {
+    let handler = EventHandler::callback(handler);
+    let store = MongodbStore::open_with(&Secret::from(url), config, |options| {
+        options.command_event_handler = Some(handler);
+    })
+    .await;
+    Arc::new(store.expect("opened"))
 }
 
 /// The URL with this database.
