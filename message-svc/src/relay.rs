@@ -18,12 +18,13 @@ use std::{
 
 use async_trait::async_trait;
 use mesh::{
+    client::Backoff,
     config::{MeshConfig, RedisConfig},
     ops::Probe,
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -138,9 +139,9 @@ impl Relay {
 
     /// Keeps a connection until it is cancelled, and then says goodbye. A dead Redis is told of once, and its return once.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let (mut told, mut wait) = (false, RETRY);
+        let (mut told, mut backoff) = (false, Backoff::new(RETRY, self.config.retry_max()));
         while !shutdown.is_cancelled() {
-            let result = match shutdown.run_until_cancelled(self.open()).await {
+            let result = match Box::pin(shutdown.run_until_cancelled(self.open())).await {
                 Some(Ok(mut session)) => {
                     tracing::info!("Redis carries hints between the replicas");
                     told = false;
@@ -148,7 +149,7 @@ impl Relay {
                     let result = self.serve(&mut session, &shutdown).await;
                     self.went_down();
                     if opened.elapsed() >= STABLE {
-                        wait = RETRY;
+                        backoff.reset();
                     }
                     result
                 }
@@ -164,8 +165,7 @@ impl Relay {
                 );
                 told = true;
             }
-            shutdown.run_until_cancelled(sleep(wait.mul_f64(rand::random_range(0.5..=1.0)))).await;
-            wait = (wait * 2).min(self.config.retry_max());
+            shutdown.run_until_cancelled(backoff.wait()).await;
         }
     }
 

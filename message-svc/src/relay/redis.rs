@@ -231,6 +231,7 @@ fn sentinels(
     let addresses = hosts.split(',').map(|host| {
         let address = format!("{scheme}://{}", host.trim()).into_connection_info()?.addr().clone();
         let named = host.trim().rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign, non-exhaustive enum")]
         Ok(match address {
             ConnectionAddr::Tcp(host, _) if !named => ConnectionAddr::Tcp(host, SENTINEL_PORT),
             ConnectionAddr::TcpTls { host, insecure, tls_params, .. } if !named => {

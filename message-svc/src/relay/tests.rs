@@ -143,8 +143,7 @@ async fn the_outlet_never_waits_and_holds_on_to_nothing_large() {
 async fn a_bad_url_or_file_is_refused_at_once_and_never_shown() {
     let ear = Ear::new().await;
     let refused = |url: &str, ca: &str| {
-        let mut mesh = MeshConfig::default();
-        mesh.redis_url = url.into();
+        let mut mesh = MeshConfig { redis_url: url.into(), ..MeshConfig::default() };
         mesh.redis.ca_file = ca.into();
         let (_, inbox) = Outlet::new(&mesh.redis);
         match Relay::new(&mesh, inbox, &ear.hub, &ear.receiver.looker, &ear.receiver.typists) {

@@ -2,6 +2,8 @@
 //! does is tested from the root package.
 
 mod input;
+mod relay;
 mod rooms;
+mod speed;
 mod watching;
 mod world;

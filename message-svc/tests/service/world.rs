@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -35,9 +35,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// What user-svc knows; `None` while it is away.
 type People = Arc<Mutex<Option<HashMap<String, String>>>>;
 
+/// What the replicas of one installation share: the data folder, with the store in it, and a user-svc.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    data: Arc<TempDir>,
+    people: People,
+    user_url: String,
+}
+
+/// One message-svc.
 pub(crate) struct World {
-    _data: TempDir,
+    ground: Ground,
     pub(crate) people: People,
+    /// Its operations port.
+    pub(crate) ops: SocketAddr,
     identity: Arc<Identity>,
     clients: Clients,
     shutdown: CancellationToken,
@@ -53,28 +64,27 @@ pub(crate) struct Person {
     client: MessageServiceClient<Channel>,
 }
 
-impl World {
-    pub(crate) async fn start() -> Self {
-        let data = tempfile::tempdir().expect("a folder");
+impl Ground {
+    pub(crate) async fn new() -> Self {
         let people: People = Arc::new(Mutex::new(Some(HashMap::new())));
         let users = free_port().await;
         let user_url = url(&users);
         let directory = UserServiceServer::new(Directory(Arc::clone(&people)));
         let router = tonic::service::Routes::new(directory).into_axum_router();
-        let shutdown = CancellationToken::new();
         let limits = MeshConfig::default().serve;
-        let stop = shutdown.clone();
-        tokio::spawn(async move { mesh::serve::serve(users, router, &limits, stop).await });
-        Self::serve(data, people, user_url, shutdown).await
+        tokio::spawn(async move { mesh::serve::serve(users, router, &limits, CancellationToken::new()).await });
+        Self { data: Arc::new(tempfile::tempdir().expect("a folder")), people, user_url }
     }
 
-    async fn serve(data: TempDir, people: People, user_url: String, shutdown: CancellationToken) -> Self {
+    /// One more replica, with settings of its own.
+    pub(crate) async fn serve(&self, adjust: impl FnOnce(&mut Config)) -> World {
         let listeners = Listeners { grpc: free_port().await, ops: free_port().await };
+        let ops = listeners.ops.local_addr().expect("an address");
         let mut loader = Loader::for_test("");
         let mut config = Config::load(&mut loader);
         loader.finish().expect("the defaults are good");
-        config.mesh.data = data.path().to_owned();
-        config.mesh.user_url = user_url;
+        config.mesh.data = self.data.path().to_owned();
+        config.mesh.user_url.clone_from(&self.user_url);
         config.mesh.message_url = url(&listeners.grpc);
         "error".clone_into(&mut config.mesh.telemetry.filter);
         config.message.names.wait_ms = 500;
@@ -82,11 +92,20 @@ impl World {
         config.message.names.pause_secs = 0;
         config.message.typing.secs = 1;
         config.message.watch.rooms_max = 8;
+        adjust(&mut config);
         let identity = Identity::new(ServiceName::Gateway, &config.mesh).expect("an identity");
         let clients = Clients::connect(&config.mesh);
+        let shutdown = CancellationToken::new();
         let serving = message_svc::serve(config, listeners, shutdown.clone());
         let serving = tokio::spawn(async move { serving.await.expect("serves") });
-        Self { _data: data, people, identity, clients, shutdown, serving }
+        let people = Arc::clone(&self.people);
+        World { ground: self.clone(), people, ops, identity, clients, shutdown, serving }
+    }
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Ground::new().await.serve(|_| {}).await
     }
 
     /// Somebody with a profile.
@@ -112,10 +131,16 @@ impl World {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         soon("message-svc stops", self.serving).await.expect("no panic");
+        drop(self.ground);
     }
 }
 
 impl Person {
+    /// The same one, calling another replica.
+    pub(crate) fn at(&self, world: &World) -> Self {
+        Self { client: world.clients.message(), ..self.clone() }
+    }
+
     pub(crate) fn client(&self) -> MessageServiceClient<Channel> {
         self.client.clone()
     }
@@ -123,6 +148,11 @@ impl Person {
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let bearer = self.identity.assertion(ServiceName::Message, Some(&self.caller));
         client::request(message, &bearer, PATIENCE)
+    }
+
+    /// For a stream, which has no deadline.
+    pub(crate) fn stream_request<T>(&self, message: T) -> Request<T> {
+        client::stream_request(message, &self.identity.assertion(ServiceName::Message, Some(&self.caller)))
     }
 
     pub(crate) async fn create(&self, name: &str, room_type: RoomType) -> String {
