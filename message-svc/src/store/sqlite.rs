@@ -7,12 +7,12 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use sqlx::{
-    ConnectOptions as _, SqliteConnection, SqlitePool,
+    ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     error::DatabaseError,
     migrate::{MigrateError, Migrator},
     pool::PoolOptions,
@@ -43,6 +43,8 @@ const CHECKED_BYTES_MAX: u64 = 64 << 20;
 
 /// The result code of a lock that another connection holds.
 const BUSY: i32 = 5;
+/// The wait between two tries to turn a new file to WAL.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Rooms in an SQLite file.
 pub(super) struct SqliteStore {
@@ -73,10 +75,10 @@ impl SqliteStore {
             // Negative: in KiB, not in pages.
             .pragma("cache_size", format!("-{}", config.cache_kib))
             .thread_name(|_| "messages-write".into());
-        let mut connection = writing.connect().await.map_err(|error| open_error(path, error))?;
+        let wait = Duration::from_millis(config.busy_ms);
+        let mut connection = first(&writing, wait).await.map_err(|error| open_error(path, error))?;
         check(path, &mut connection).await?;
-        // `run` makes a future that may not move between threads; sqlx has this one, undocumented, for that reason.
-        migrator().run_direct(None, &mut connection, false).await.map_err(|error| migrate_error(path, error))?;
+        migrate(&mut connection).await.map_err(|error| migrate_error(path, error))?;
         let readers = PoolOptions::new()
             .max_connections(config.readers_max)
             .acquire_timeout(Duration::from_millis(config.busy_ms))
@@ -208,6 +210,26 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Ope
 fn damaged(path: &Path) -> String {
     let path = path.display();
     format!("the database {path} is damaged; restore it from a backup, or move it away to start with none")
+}
+
+/// The writer. SQLite does not wait by itself while another process turns a new file to WAL, so we do.
+async fn first(writing: &SqliteConnectOptions, wait: Duration) -> Result<SqliteConnection, sqlx::Error> {
+    let begun = Instant::now();
+    loop {
+        match writing.connect().await {
+            Err(error) if code(&error) == Some(BUSY) && begun.elapsed() < wait => tokio::time::sleep(BUSY_PAUSE).await,
+            result => return result,
+        }
+    }
+}
+
+/// All steps in one transaction that holds the write lock: of two processes that start together, the second finds the
+/// tables made.
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
+    let mut write = connection.begin_with("BEGIN IMMEDIATE").await?;
+    // `run` makes a future that may not move between threads; sqlx has this one, undocumented, for that reason.
+    migrator().run_direct(None, &mut *write, false).await?;
+    Ok(write.commit().await?)
 }
 
 fn migrator() -> Migrator {

@@ -5,7 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{
@@ -18,6 +18,8 @@ use crate::store::OpenError;
 
 /// How long a write waits for another process that has the file open.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The wait between two tries to turn a new file to WAL.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// How long a call waits for a connection before it is refused as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Files up to this size are read through at start: a fraction of a second. Larger ones show damage when it is read.
@@ -48,7 +50,7 @@ pub(super) async fn open(path: &Path, readers: u32) -> Result<(SqlitePool, Sqlit
             "The account store {path} cannot be made or opened: {error}. Make its folder writable for this user, or set AUTH_STORE_URL or SWITCHBOARD_DATA"
         ))
     })?;
-    let writer = connect(path, 1, false).await.map_err(|error| judge(path, &error))?;
+    let writer = first(path).await.map_err(|error| judge(path, &error))?;
     let checked = async {
         check(path, &writer).await.map_err(|error| judge(path, &error))?;
         migrate(&writer).await.map_err(|error| judge_migration(path, &error))?;
@@ -72,6 +74,19 @@ fn make(path: &Path) -> io::Result<()> {
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// The writer. SQLite does not wait by itself while another process turns a new file to WAL, so we do.
+async fn first(path: &Path) -> Result<SqlitePool, sqlx::Error> {
+    let begun = Instant::now();
+    loop {
+        match connect(path, 1, false).await {
+            Err(error) if matches!(code(&error), Some(5 | 6)) && begun.elapsed() < BUSY_TIMEOUT => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            result => return result,
+        }
     }
 }
 
@@ -103,15 +118,15 @@ async fn check(path: &Path, writer: &SqlitePool) -> Result<(), sqlx::Error> {
     if found == "ok" { Ok(()) } else { Err(sqlx::Error::Protocol(found)) }
 }
 
+/// SQLite's own code: 5, 6 locked; 8 read-only; 11 corrupt; 13 disk full; 14 cannot open; 26 not a database.
+fn code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?.parse::<u32>().ok()?;
+    Some(code & 0xff)
+}
+
 fn judge(path: &Path, error: &sqlx::Error) -> OpenError {
-    let code = error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .and_then(|code| code.parse::<u32>().ok())
-        .map(|code| code & 0xff);
     let path = path.display();
-    // SQLite's own codes: 5, 6 locked; 8 read-only; 11 corrupt; 13 disk full; 14 cannot open; 26 not a database.
-    OpenError(match code {
+    OpenError(match code(error) {
         Some(5 | 6) => format!("The account store {path} is locked by another program: stop that one first"),
         Some(8 | 14) => {
             format!("The account store {path} cannot be written: make the file and its folder writable for this user")

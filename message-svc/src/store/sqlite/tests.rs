@@ -123,3 +123,16 @@ async fn no_read_of_a_log_walks_along_it() {
         assert!(!plan.iter().any(|line| line.contains("SCAN e") || line.contains("B-TREE")), "{sql}:\n{plan:#?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_start_together_share_one_new_file() {
+    for _ in 0..10 {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("messages.db");
+        let open = |path: std::path::PathBuf| async move { SqliteStore::open(&path, &SqliteConfig::default()).await };
+        let opening: Vec<_> = (0..4).map(|_| tokio::spawn(open(path.clone()))).collect();
+        for opened in opening {
+            opened.await.expect("no panic").expect("opened").check().await.expect("answers");
+        }
+    }
+}
