@@ -5,8 +5,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 3] =
-    ["switchboard/auth/v1/auth.proto", "switchboard/message/v1/message.proto", "switchboard/user/v1/user.proto"];
+const FILES: [&str; 4] = [
+    "switchboard/auth/v1/admin.proto",
+    "switchboard/auth/v1/auth.proto",
+    "switchboard/message/v1/message.proto",
+    "switchboard/user/v1/user.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -17,7 +17,9 @@ use crate::{
     error::cut_off,
     identity::{Identity, ServiceName, SessionCheck, TokenError},
     proto::{
-        auth::v1::{CheckTokenRequest, auth_service_client::AuthServiceClient},
+        auth::v1::{
+            CheckTokenRequest, admin_service_client::AdminServiceClient, auth_service_client::AuthServiceClient,
+        },
         message::v1::message_service_client::MessageServiceClient,
         user::v1::user_service_client::UserServiceClient,
     },
@@ -40,6 +42,7 @@ const STREAM_WINDOW: u32 = 2 << 20;
 #[derive(Clone, Debug)]
 pub struct Clients {
     auth: AuthServiceClient<Channel>,
+    admin: AdminServiceClient<Channel>,
     user: UserServiceClient<Channel>,
     message: MessageServiceClient<Channel>,
 }
@@ -52,8 +55,10 @@ impl Clients {
     #[must_use]
     pub fn connect(config: &MeshConfig) -> Self {
         let limit = config.grpc.message_bytes_max;
+        let auth = channel(&config.auth_url, &config.grpc);
         Self {
-            auth: AuthServiceClient::new(channel(&config.auth_url, &config.grpc)).max_decoding_message_size(limit),
+            auth: AuthServiceClient::new(auth.clone()).max_decoding_message_size(limit),
+            admin: AdminServiceClient::new(auth).max_decoding_message_size(limit),
             user: UserServiceClient::new(channel(&config.user_url, &config.grpc)).max_decoding_message_size(limit),
             message: MessageServiceClient::new(channel(&config.message_url, &config.grpc))
                 .max_decoding_message_size(limit),
@@ -64,6 +69,12 @@ impl Clients {
     #[must_use]
     pub fn auth(&self) -> AuthServiceClient<Channel> {
         self.auth.clone()
+    }
+
+    /// auth-svc, for what only admins may do.
+    #[must_use]
+    pub fn admin(&self) -> AdminServiceClient<Channel> {
+        self.admin.clone()
     }
 
     /// user-svc.

@@ -65,6 +65,8 @@ reasons! {
     TokenSpent = "TOKEN_SPENT", Unauthenticated, 401;
     /// The caller may not do this.
     Forbidden = "FORBIDDEN", PermissionDenied, 403;
+    /// The session must prove again whose it is.
+    ReauthenticationRequired = "REAUTHENTICATION_REQUIRED", PermissionDenied, 403;
     /// Only for members of the room.
     NotAMember = "NOT_A_MEMBER", PermissionDenied, 403;
     /// No such room for this caller.

@@ -42,9 +42,22 @@ impl Health {
 
 /// The router of a process: its service `S` with everything around it.
 pub fn router<S: NamedService>(routes: Routes, identity: Arc<Identity>, limits: &GrpcLimits) -> (axum::Router, Health) {
+    router_with::<S>(routes, &[], identity, limits)
+}
+
+/// The router of a process whose routes have more services beside `S`, by their names.
+pub fn router_with<S: NamedService>(
+    routes: Routes,
+    beside: &[&str],
+    identity: Arc<Identity>,
+    limits: &GrpcLimits,
+) -> (axum::Router, Health) {
     let (reporter, health) = health_reporter();
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
+        let names = beside
+            .iter()
+            .fold(tonic_reflection::server::Builder::configure(), |builder, name| builder.with_service_name(*name));
+        names
             // The descriptors are the whole contract; listed is what this process answers.
             .with_service_name(S::NAME)
             .with_service_name("grpc.health.v1.Health")

@@ -86,6 +86,14 @@ pub struct UserCaller {
     pub via: Option<ServiceName>,
 }
 
+impl UserCaller {
+    /// A user without a token that says more.
+    #[must_use]
+    pub fn new(user_id: Uuid, session_id: Option<Uuid>) -> Self {
+        Self { user_id, session_id, roles: Vec::new(), expires: None, via: None }
+    }
+}
+
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -137,8 +145,8 @@ pub trait SessionCheck: Send + Sync {
 
 /// A verified assertion and until when it is good.
 type Verified = (Caller, i64);
-/// Whom an assertion is for, and the user and session that it speaks for.
-type Speech = (ServiceName, Option<(Uuid, Option<Uuid>)>);
+/// Whom an assertion is for, and the user, session and roles that it speaks for.
+type Speech = (ServiceName, Option<(Uuid, Option<Uuid>, Vec<String>)>);
 
 /// What one process knows about callers.
 pub struct Identity {
@@ -380,7 +388,7 @@ impl Identity {
     /// An assertion of this service for a callee, on behalf of a user or of itself; good for half a minute and more.
     #[must_use]
     pub fn assertion(&self, callee: ServiceName, on_behalf: Option<&UserCaller>) -> Arc<str> {
-        let key = (callee, on_behalf.map(|user| (user.user_id, user.session_id)));
+        let key = (callee, on_behalf.map(|user| (user.user_id, user.session_id, user.roles.clone())));
         self.assertions_made
             .get_with(key, || token::Assertion::new(self.service, callee, on_behalf).sign(&self.signing).into())
     }

@@ -13,6 +13,7 @@
 //! | [`telemetry`] | logs, traces, metrics |
 //! | [`process`], [`shutdown`] | what every main does; stopping in order |
 //! | [`text`], [`time`] | checks of fields; times |
+//! | [`visit`] | where a call comes from at the edge |
 
 pub mod client;
 pub mod config;
@@ -28,3 +29,4 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod text;
 pub mod time;
+pub mod visit;

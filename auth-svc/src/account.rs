@@ -13,15 +13,15 @@ use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
 use crate::{
+    audit::{self, Entry, Event},
     error::Error,
     outbox::Outbox,
     password::{Password, Passwords},
+    proof::Method,
+    role::Role,
     session::{Client, SessionId, Sessions, Tokens},
     store::{Created, Credentials, NewAccount, Opened, Opening, PasswordChange, PasswordChanged, Renamed, Store},
 };
-
-/// The role that every account has.
-pub const ROLE_USER: &str = "user";
 
 /// How often a login is judged again when its password changes in the same moment.
 const RACES_MAX: u32 = 3;
@@ -224,14 +224,16 @@ impl Accounts {
             username: registration.username.clone(),
             email: registration.email.clone(),
             password_hash,
-            roles: vec![ROLE_USER.to_owned()],
+            roles: Role::User.names(),
             first_name: registration.first_name.clone(),
             last_name: registration.last_name.clone(),
             created_at: now,
             delivery_due_at: self.outbox.workers_may_take_at(now),
         };
         let planned = self.sessions.plan(account.id, &registration.client, now);
-        match self.store.create_account(&account, &planned.session).await? {
+        let audit = [Event::AccountRegistered, Event::LoginRegistered]
+            .map(|event| Entry::own(event, account.id, &registration.client, now).session(planned.session.id));
+        match self.store.create_account(&account, &planned.session, &audit).await? {
             Created::Made => {}
             Created::NameTaken => return Err(Error::AccountExists),
             Created::IdTaken => {
@@ -266,7 +268,8 @@ impl Accounts {
     pub async fn login(&self, login: Login, password: &Password, client: &Client) -> Result<(Account, Tokens), Error> {
         for _ in 0..RACES_MAX {
             let found = self.store.credentials(&login).await?;
-            let Credentials { account, password_hash } = self.verified(found, password).await?;
+            let Credentials { account, password_hash } =
+                self.verified(found, password, Event::LoginPassword, client).await?;
             let rehash = match self.passwords.is_outdated(&password_hash) {
                 true => Some(self.passwords.hash(password).await?),
                 false => None,
@@ -279,6 +282,8 @@ impl Accounts {
                 rehash,
                 sessions_max: self.sessions.limits.per_account_max,
                 revoked_until: self.sessions.revoked_until(now),
+                audit: vec![Entry::own(Event::LoginPassword, account.id, client, now).session(planned.session.id)],
+                over_limit: Entry::own(Event::SessionOverLimit, account.id, client, now),
             };
             match self.store.open_session(&opening).await? {
                 Opened::PasswordChanged => {}
@@ -292,15 +297,43 @@ impl Accounts {
         Err(Error::InvalidCredentials)
     }
 
-    async fn verified(&self, found: Option<Credentials>, password: &Password) -> Result<Credentials, Error> {
-        let Some(credentials) = found else {
-            self.passwords.verify_nobody(password).await?;
-            return Err(Error::InvalidCredentials);
+    /// The account whose password this is. A refusal is recorded as a failed `event`, also for an account that is not
+    /// there: so that it takes the same time, and because whoever guesses is to be found in the log.
+    async fn verified(
+        &self,
+        found: Option<Credentials>,
+        password: &Password,
+        event: Event,
+        client: &Client,
+    ) -> Result<Credentials, Error> {
+        let matches = match &found {
+            None => self.passwords.verify_nobody(password).await.map(|()| false)?,
+            Some(credentials) => self.passwords.verify(password, &credentials.password_hash).await?,
         };
-        match self.passwords.verify(password, &credentials.password_hash).await? {
-            true => Ok(credentials),
-            false => Err(Error::InvalidCredentials),
-        }
+        let entry = Entry::new(event, client, Millis::now());
+        let refused = match found {
+            Some(credentials) if matches => return Ok(credentials),
+            Some(credentials) => entry.on(credentials.account.id).failed("wrong password"),
+            None => entry.failed("unknown account"),
+        };
+        audit::record(self.store.as_ref(), refused).await?;
+        Err(Error::InvalidCredentials)
+    }
+
+    /// Proves whose a session is by the account's password; until when that is fresh.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`] when the password is wrong, [`Error::PasswordsBusy`].
+    pub async fn reauthenticate(
+        &self,
+        user: UserId,
+        session: SessionId,
+        password: &Password,
+        client: &Client,
+    ) -> Result<Millis, Error> {
+        let credentials = self.store.credentials_by_id(user).await?.ok_or(Error::Unauthorized)?;
+        self.verified(Some(credentials), password, Event::SessionReauthenticated, client).await?;
+        self.sessions.proved(user, session, &[Method::Password], client).await
     }
 
     /// Sets a new password and ends every session but the caller's; how many ended.
@@ -313,10 +346,11 @@ impl Accounts {
         session: SessionId,
         current: &Password,
         new: &Password,
+        client: &Client,
     ) -> Result<u32, Error> {
         for _ in 0..RACES_MAX {
             let credentials = self.store.credentials_by_id(user).await?.ok_or(Error::Unauthorized)?;
-            let verified = self.verified(Some(credentials), current).await?;
+            let verified = self.verified(Some(credentials), current, Event::PasswordChanged, client).await?;
             let new_hash = self.passwords.hash(new).await?;
             let now = Millis::now();
             let change = PasswordChange {
@@ -326,6 +360,7 @@ impl Accounts {
                 keep: session,
                 now,
                 revoked_until: self.sessions.revoked_until(now),
+                audit: vec![Entry::own(Event::PasswordChanged, user, client, now).session(session)],
             };
             if let PasswordChanged::Changed(ended) = self.store.change_password(&change).await? {
                 self.sessions.published(ended.head).await;
@@ -347,10 +382,11 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::AccountExists`] when the name is taken.
-    pub async fn rename(&self, user: UserId, username: &Username) -> Result<Account, Error> {
+    pub async fn rename(&self, user: UserId, username: &Username, client: &Client) -> Result<Account, Error> {
         let now = Millis::now();
         let due_at = self.outbox.workers_may_take_at(now);
-        match self.store.rename(user, username, now, due_at).await? {
+        let entry = Entry::own(Event::AccountRenamed, user, client, now).detail(username.as_str());
+        match self.store.rename(user, username, now, due_at, &[entry]).await? {
             Renamed::Renamed(account) => {
                 self.outbox.deliver_now(user).await;
                 Ok(account)

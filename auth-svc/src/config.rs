@@ -58,6 +58,14 @@ pub struct AuthSection {
     pub refresh_idle_secs: u64,
     /// Seconds that a session lives at most. Default 90 days: then the password is asked for again.
     pub session_secs_max: u64,
+    /// Seconds that a proof of who one is (a login, a password given again) is enough for a sensitive call. Default 600:
+    /// long enough to find the button, too short for whoever finds the laptop open.
+    pub fresh_secs: u64,
+    /// A database of places in `MaxMind`'s format (`.mmdb`), for people who look at their sessions. Default empty: places
+    /// stay empty too.
+    pub places: std::path::PathBuf,
+    /// Days that the audit log is kept, which is also how far back people see their logins. Default 180.
+    pub audit_keep_days: u32,
     /// Live sessions of one account; one more ends the one that was not used for longest. Default 50, more than a
     /// person has devices.
     pub sessions_per_account_max: u32,
@@ -103,6 +111,9 @@ impl Default for AuthSection {
             access_ttl_secs: 900,
             refresh_idle_secs: 7 * DAY_SECS,
             session_secs_max: 90 * DAY_SECS,
+            fresh_secs: 600,
+            places: std::path::PathBuf::new(),
+            audit_keep_days: 180,
             sessions_per_account_max: 50,
             argon2_memory_kib: 19_456,
             argon2_passes: 2,
@@ -136,6 +147,8 @@ impl Section for AuthSection {
         if self.session_secs_max < self.refresh_idle_secs.max(self.access_ttl_secs) {
             problems.push("session_secs_max", "must not be less than refresh_idle_secs or access_ttl_secs");
         }
+        problems.range("fresh_secs", self.fresh_secs, 1, DAY_SECS);
+        problems.range("audit_keep_days", self.audit_keep_days, 1, 36_500);
         problems.range("sessions_per_account_max", self.sessions_per_account_max, 1, 10_000);
         // 7 MiB is the least that OWASP lists, with five passes.
         problems.range("argon2_memory_kib", self.argon2_memory_kib, 7 * 1024, 4 * 1024 * 1024);
@@ -186,6 +199,7 @@ impl AuthSection {
             life_max: Duration::from_secs(self.session_secs_max),
             per_account_max: self.sessions_per_account_max,
             revocation_keep: Duration::from_secs(self.revocation_keep_secs),
+            fresh: Duration::from_secs(self.fresh_secs),
         }
     }
 
@@ -204,6 +218,10 @@ impl AuthSection {
             poll: Duration::from_millis(self.outbox_poll_ms),
             retry_max: Duration::from_millis(self.outbox_retry_ms_max),
         }
+    }
+
+    pub(crate) fn audit_keep(&self) -> Duration {
+        Duration::from_secs(u64::from(self.audit_keep_days) * DAY_SECS)
     }
 
     pub(crate) fn upkeep(&self) -> Duration {

@@ -25,6 +25,9 @@ pub enum Error {
     /// The call needs a caller with a session, or its account is gone.
     #[error("Unauthorized")]
     Unauthorized,
+    /// The session has not proved lately enough whose it is.
+    #[error("Prove again who you are: this needs a login or a password of the last minutes")]
+    ReauthenticationRequired,
     /// The token is none of ours.
     #[error("Unauthorized")]
     TokenInvalid,
@@ -37,6 +40,9 @@ pub enum Error {
     /// The WebSocket token was used before.
     #[error("Unauthorized")]
     TokenSpent,
+    /// No account has the id.
+    #[error("User not found")]
+    UserNotFound,
     /// The caller has no such session.
     #[error("Session not found")]
     SessionNotFound,
@@ -80,10 +86,12 @@ impl From<Error> for Refusal {
             Error::AccountExists => Reason::AccountExists,
             Error::InvalidCredentials => Reason::InvalidCredentials,
             Error::Unauthorized => Reason::Unauthorized,
+            Error::ReauthenticationRequired => Reason::ReauthenticationRequired,
             Error::TokenInvalid => Reason::TokenInvalid,
             Error::TokenExpired => Reason::TokenExpired,
             Error::TokenRevoked => Reason::TokenRevoked,
             Error::TokenSpent => Reason::TokenSpent,
+            Error::UserNotFound => Reason::UserNotFound,
             Error::SessionNotFound => Reason::SessionNotFound,
             Error::PasswordsBusy => {
                 return Self::new(Reason::RateLimited, message).with_retry_after(PASSWORD_RETRY_AFTER);

@@ -1,5 +1,5 @@
 //! The surface: each handler converts, authorises, calls the domain and encodes. The proto's comments are the spec.
-//! What is converted how is in `grpc/convert.rs`, the stream of revocations in `grpc/watch.rs`, and the way to user-svc
+//! What only admins may call is in `grpc/admin.rs`, what is converted how in `grpc/convert.rs`, the stream of revocations in `grpc/watch.rs`, and the way to user-svc
 //! in `grpc/profiles.rs`.
 
 use std::sync::Arc;
@@ -14,15 +14,19 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     account::{Accounts, Login, Registration, RegistrationFields, UserId},
+    audit::{Event, Events, Filter},
     error::Error,
     password::Password,
-    session::{SessionId, Sessions},
+    place::Places,
+    session::{Client, SessionId, Sessions},
 };
 
+mod admin;
 mod convert;
 mod profiles;
 mod watch;
 
+pub use admin::AdminApi;
 pub use profiles::UserService;
 
 /// `AuthService`, over the domain.
@@ -32,12 +36,27 @@ pub struct AuthApi {
     pub accounts: Accounts,
     /// Sessions and tokens.
     pub sessions: Arc<Sessions>,
+    /// Where addresses are.
+    pub places: Places,
+}
+
+impl AuthApi {
+    /// Where a call comes from.
+    fn client<T>(&self, request: &Request<T>) -> Client {
+        self.client_of(request, None)
+    }
+
+    /// The same for a call whose message says it too.
+    fn client_of<T>(&self, request: &Request<T>, info: Option<&pb::ClientInfo>) -> Client {
+        let client = convert::client(request, info);
+        Client { place: self.places.of(&client.ip_address), ..client }
+    }
 }
 
 #[tonic::async_trait]
 impl pb::auth_service_server::AuthService for AuthApi {
     async fn register(&self, request: Request<pb::RegisterRequest>) -> Answer<pb::RegisterResponse> {
-        let client = convert::client(&request, |message| message.client.as_ref());
+        let client = self.client_of(&request, request.get_ref().client.as_ref());
         let message = request.into_inner();
         let fields = RegistrationFields {
             user_id: &message.user_id,
@@ -53,7 +72,7 @@ impl pb::auth_service_server::AuthService for AuthApi {
     }
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Answer<pb::LoginResponse> {
-        let client = convert::client(&request, |message| message.client.as_ref());
+        let client = self.client_of(&request, request.get_ref().client.as_ref());
         let message = request.into_inner();
         let mut violations = Violations::default();
         let login = violations.check(Login::parse("login", &message.login));
@@ -65,13 +84,14 @@ impl pb::auth_service_server::AuthService for AuthApi {
     }
 
     async fn refresh(&self, request: Request<pb::RefreshRequest>) -> Answer<pb::RefreshResponse> {
-        let tokens = self.sessions.refresh(&request.get_ref().refresh_token).await.map_err(refuse)?;
+        let client = self.client(&request);
+        let tokens = self.sessions.refresh(&request.get_ref().refresh_token, &client).await.map_err(refuse)?;
         Ok(Response::new(pb::RefreshResponse { tokens: Some(convert::tokens(tokens)) }))
     }
 
     async fn logout(&self, request: Request<pb::LogoutRequest>) -> Answer<pb::LogoutResponse> {
         let (user, session) = with_session(&request)?;
-        match self.sessions.end(user, session).await {
+        match self.sessions.end(user, session, Event::SessionLogout, &self.client(&request)).await {
             // A session that is forgotten already is as over as one can be.
             Ok(()) | Err(Error::SessionNotFound) => Ok(Response::new(pb::LogoutResponse {})),
             Err(error) => Err(refuse(error)),
@@ -80,12 +100,13 @@ impl pb::auth_service_server::AuthService for AuthApi {
 
     async fn change_password(&self, request: Request<pb::ChangePasswordRequest>) -> Answer<pb::ChangePasswordResponse> {
         let (user, session) = with_session(&request)?;
+        let client = self.client(&request);
         let message = request.into_inner();
         let mut violations = Violations::default();
         let current = violations.check(Password::parse("current_password", message.current_password));
         let new = violations.check(Password::parse_new("new_password", message.new_password));
         let (current, new) = convert::both(violations, current, new)?;
-        let ended = self.accounts.change_password(user, session, &current, &new).await.map_err(refuse)?;
+        let ended = self.accounts.change_password(user, session, &current, &new, &client).await.map_err(refuse)?;
         Ok(Response::new(pb::ChangePasswordResponse { revoked_sessions: convert::count(ended) }))
     }
 
@@ -101,10 +122,29 @@ impl pb::auth_service_server::AuthService for AuthApi {
         let account = if request.get_ref().validate_only {
             self.accounts.account(user).await
         } else {
-            self.accounts.rename(user, &username).await
+            self.accounts.rename(user, &username, &self.client(&request)).await
         };
         let account = account.map_err(refuse)?;
         Ok(Response::new(pb::UpdateAccountResponse { account: Some(convert::account(account)) }))
+    }
+
+    async fn reauthenticate(&self, request: Request<pb::ReauthenticateRequest>) -> Answer<pb::ReauthenticateResponse> {
+        let (user, session) = with_session(&request)?;
+        let client = self.client(&request);
+        let password = Password::parse("password", request.into_inner().password).map_err(convert::violation)?;
+        let until = self.accounts.reauthenticate(user, session, &password, &client).await.map_err(refuse)?;
+        Ok(Response::new(pb::ReauthenticateResponse { fresh_until_time: Some(until.into()) }))
+    }
+
+    async fn list_logins(&self, request: Request<pb::ListLoginsRequest>) -> Answer<pb::ListLoginsResponse> {
+        let user = UserId(identity::user(&request)?.user_id);
+        let message = request.get_ref();
+        let page = convert::entry_page(message.page_size, &message.page_token)?;
+        let filter = Filter { subject: Some(user), events: Events::logins(), ..Filter::default() };
+        let found = self.accounts.store.audit(&filter, page.after, page.size + 1).await;
+        let (entries, next_page_token) = convert::entries(found.map_err(|error| refuse(error.into()))?, page.size);
+        let logins = entries.into_iter().map(convert::login_record).collect();
+        Ok(Response::new(pb::ListLoginsResponse { logins, next_page_token }))
     }
 
     async fn list_sessions(&self, request: Request<pb::ListSessionsRequest>) -> Answer<pb::ListSessionsResponse> {
@@ -119,7 +159,8 @@ impl pb::auth_service_server::AuthService for AuthApi {
     async fn revoke_session(&self, request: Request<pb::RevokeSessionRequest>) -> Answer<pb::RevokeSessionResponse> {
         let user = UserId(identity::user(&request)?.user_id);
         let session = text::uuid("session_id", &request.get_ref().session_id).map_err(convert::violation)?;
-        self.sessions.end(user, SessionId(session)).await.map_err(refuse)?;
+        let client = self.client(&request);
+        self.sessions.end(user, SessionId(session), Event::SessionRevoked, &client).await.map_err(refuse)?;
         Ok(Response::new(pb::RevokeSessionResponse {}))
     }
 
@@ -128,7 +169,8 @@ impl pb::auth_service_server::AuthService for AuthApi {
         request: Request<pb::RevokeOtherSessionsRequest>,
     ) -> Answer<pb::RevokeOtherSessionsResponse> {
         let (user, session) = with_session(&request)?;
-        let ended = self.sessions.end_others(user, session).await.map_err(refuse)?;
+        self.sessions.require_fresh(session).await.map_err(refuse)?;
+        let ended = self.sessions.end_others(user, session, &self.client(&request)).await.map_err(refuse)?;
         Ok(Response::new(pb::RevokeOtherSessionsResponse { revoked_sessions: convert::count(ended) }))
     }
 
@@ -156,7 +198,8 @@ impl pb::auth_service_server::AuthService for AuthApi {
         identity::service(&request, &[ServiceName::Gateway])?;
         let spend = convert::ws_spend(request.get_ref())?;
         let spent = self.sessions.spend_ws(spend.jti, spend.user_id, spend.session_id, spend.expires_at).await;
-        Ok(Response::new(pb::SpendWsTokenResponse { roles: spent.map_err(refuse)? }))
+        let (roles, session_ends) = spent.map_err(refuse)?;
+        Ok(Response::new(pb::SpendWsTokenResponse { roles, session_expire_time: Some(session_ends.into()) }))
     }
 
     type WatchRevocationsStream = watch::Updates;

@@ -5,6 +5,10 @@
 //! | `grpc.rs` | the surface: `AuthService`, over the domain |
 //! | `account.rs` | usernames, addresses, registration, login, rename, password change |
 //! | `session.rs` | sessions from opening to end, and what a token of one is worth |
+//! | `proof.rs` | how and when a session has proved whose it is: what sensitive calls ask for |
+//! | `role.rs`, `operator.rs` | who may do more; what is done at the command line |
+//! | `audit.rs` | security events: who, what, on whom, from where |
+//! | `place.rs` | roughly where an address is |
 //! | `password.rs` | Argon2id on a bounded pool |
 //! | `token.rs`, `refresh.rs` | access tokens; refresh tokens and their successors |
 //! | `revocation.rs` | the feed that tells everyone which sessions have ended |
@@ -21,7 +25,7 @@ use mesh::{
     identity::{Identity, ServiceName, SessionCheck, TokenError},
     keys::{self, KeyError},
     ops::{Ops, Probe},
-    proto::auth::v1::auth_service_server::AuthServiceServer,
+    proto::auth::v1::{admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer},
     serve::{BindError, Listeners, bind, serve_named},
     shutdown::Sequence,
     time::Millis,
@@ -31,17 +35,22 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{server::NamedService, service::Routes};
 use uuid::Uuid;
 
 pub mod account;
+pub mod audit;
 pub mod config;
 pub mod error;
 pub mod grpc;
+pub mod operator;
 pub mod outbox;
 pub mod password;
+pub mod place;
+pub mod proof;
 pub mod refresh;
 pub mod revocation;
+pub mod role;
 pub mod session;
 pub mod store;
 pub mod token;
@@ -50,9 +59,10 @@ mod upkeep;
 pub use config::Config;
 
 use account::Accounts;
-use grpc::{AuthApi, UserService};
+use grpc::{AdminApi, AuthApi, UserService};
 use outbox::Outbox;
 use password::Passwords;
+use place::Places;
 use refresh::RefreshTokens;
 use revocation::{Feed, Listener, Revocation};
 use session::{SessionId, Sessions};
@@ -134,9 +144,12 @@ async fn serve_with(
     let mut workers = service.workers(config, store, &stop);
 
     let limit = config.mesh.grpc.message_bytes_max;
-    let api = AuthServiceServer::new(service.api).max_decoding_message_size(limit);
+    let admin = AdminServiceServer::new(AdminApi(service.api.clone())).max_decoding_message_size(limit);
+    let api = AuthServiceServer::from_arc(service.api).max_decoding_message_size(limit);
+    let beside = [<AdminServiceServer<AdminApi> as NamedService>::NAME];
+    let routes = Routes::new(api).add_service(admin);
     let (router, health) =
-        mesh::grpc::router::<AuthServiceServer<AuthApi>>(Routes::new(api), identity, &config.mesh.grpc);
+        mesh::grpc::router_with::<AuthServiceServer<AuthApi>>(routes, &beside, identity, &config.mesh.grpc);
     let ops = Ops::new("auth-svc", env!("CARGO_PKG_VERSION"), stop.clone())
         .probe(Arc::new(StoreProbe(store.clone())))
         .metrics(Some(telemetry.metrics()));
@@ -145,6 +158,7 @@ async fn serve_with(
     let _ops_end = ops_stop.clone().drop_guard();
     let ops = spawn_server("auth-svc-ops", listeners.ops, ops.router(), config, &ops_stop);
     health.set_serving::<AuthServiceServer<AuthApi>>(true).await;
+    health.set_serving::<AdminServiceServer<AdminApi>>(true).await;
     let calls = spawn_server("auth-svc", listeners.grpc, router, config, &stop);
     let ended = tokio::select! {
         () = stop.cancelled() => None,
@@ -155,6 +169,7 @@ async fn serve_with(
     let limits = &config.mesh.shutdown;
     let mut sequence = Sequence::new("auth-svc");
     health.set_serving::<AuthServiceServer<AuthApi>>(false).await;
+    health.set_serving::<AdminServiceServer<AdminApi>>(false).await;
     // Followers hear of the same token and end, so that the connections can.
     sequence.step("calls", limits.calls(), calls).await;
     sequence.step("flush", limits.flush(), async { while workers.join_next().await.is_some() {} }).await;
@@ -183,7 +198,7 @@ fn spawn_server(
 
 /// The parts of the service.
 struct Service {
-    api: AuthApi,
+    api: Arc<AuthApi>,
     sessions: Arc<Sessions>,
     outbox: Arc<Outbox>,
 }
@@ -218,7 +233,8 @@ impl Service {
             sessions: sessions.clone(),
             outbox: outbox.clone(),
         };
-        Ok(Self { api: AuthApi { accounts, sessions: sessions.clone() }, sessions, outbox })
+        let api = AuthApi { accounts, sessions: sessions.clone(), places: Places::open(&auth.places)? };
+        Ok(Self { api: Arc::new(api), sessions, outbox })
     }
 
     /// The parts that run as long as the process.
@@ -227,7 +243,7 @@ impl Service {
         let (feed, outbox, outbox_stop) = (self.sessions.feed.clone(), self.outbox.clone(), stop.clone());
         workers.spawn(async move { feed.run().await });
         workers.spawn(async move { outbox.run(outbox_stop).await });
-        workers.spawn(upkeep::run(store.clone(), config.auth.upkeep(), stop.clone()));
+        workers.spawn(upkeep::run(store.clone(), config.auth.upkeep(), config.auth.audit_keep(), stop.clone()));
         workers
     }
 }

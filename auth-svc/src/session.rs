@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use crate::{
     account::UserId,
+    audit::{Entry, Event},
     error::Error,
+    proof::Method,
     refresh::{RefreshToken, RefreshTokens},
     revocation::Feed,
     store::{End, NewSession, Rotated, Rotation, SessionCursor, Store, WsSpend, WsSpent},
@@ -32,13 +34,17 @@ const ADDRESS_CHARS_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub Uuid);
 
-/// Where a login comes from, as a gateway saw it; empty when nobody trustworthy says.
-#[derive(Clone, Default)]
+/// Where a call comes from, as a gateway saw it; empty when nobody trustworthy says.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Client {
     /// What the client calls itself.
     pub device: String,
     /// Its address.
     pub ip_address: String,
+    /// Roughly where that is; empty without a database of places.
+    pub place: String,
+    /// The id of its request.
+    pub request_id: String,
 }
 
 impl Client {
@@ -46,7 +52,11 @@ impl Client {
     #[must_use]
     pub fn cut(device: &str, ip_address: &str) -> Self {
         let cut = |text: &str, max| text.chars().filter(|c| !c.is_control()).take(max).collect::<String>();
-        Self { device: cut(device.trim(), DEVICE_CHARS_MAX), ip_address: cut(ip_address, ADDRESS_CHARS_MAX) }
+        Self {
+            device: cut(device.trim(), DEVICE_CHARS_MAX),
+            ip_address: cut(ip_address, ADDRESS_CHARS_MAX),
+            ..Self::default()
+        }
     }
 }
 
@@ -68,6 +78,12 @@ pub struct Session {
     pub device: String,
     /// The address that logged in.
     pub ip_address: String,
+    /// Roughly where that was; may be empty.
+    pub place: String,
+    /// When it last proved whose it is.
+    pub authenticated_at: Millis,
+    /// How it did.
+    pub amr: Vec<Method>,
     /// When it was opened.
     pub created_at: Millis,
     /// When it was last used, to the minute.
@@ -127,6 +143,8 @@ pub struct SessionLimits {
     pub per_account_max: u32,
     /// How long a revocation is kept at least, for sockets that outlive their access token.
     pub revocation_keep: Duration,
+    /// How long a proof is fresh enough for what is sensitive.
+    pub fresh: Duration,
 }
 
 /// The domain of sessions.
@@ -156,6 +174,8 @@ impl Sessions {
             user_id: user,
             device: client.device.clone(),
             ip_address: client.ip_address.clone(),
+            place: client.place.clone(),
+            amr: vec![Method::Password],
             refresh_hash: refresh_token.hash(),
             created_at: now,
             expires_at: self.idle_end(now).min(ends_at),
@@ -203,7 +223,7 @@ impl Sessions {
     /// # Errors
     /// [`Error::TokenInvalid`], [`Error::TokenExpired`], or [`Error::TokenRevoked`], also when this very call ends the
     /// session because the token's successor has been used.
-    pub async fn refresh(&self, text: &str) -> Result<Tokens, Error> {
+    pub async fn refresh(&self, text: &str, client: &Client) -> Result<Tokens, Error> {
         let presented = self.refresh.parse(text).ok_or(Error::TokenInvalid)?;
         let successor = self.refresh.successor(&presented.token);
         let session_id = presented.token.session_id();
@@ -217,6 +237,7 @@ impl Sessions {
             expires_at: self.idle_end(now),
             access_expires_at: self.access.expiry(now, Millis(i64::MAX)),
             revoked_until: self.revoked_until(now),
+            reuse: Entry::new(Event::RefreshReused, client, now).session(session_id),
         };
         match self.store.rotate(&rotation).await? {
             Rotated::Fresh { session, roles } => {
@@ -257,9 +278,10 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::SessionNotFound`] when the user has no such session.
-    pub async fn end(&self, user: UserId, session: SessionId) -> Result<(), Error> {
+    pub async fn end(&self, user: UserId, session: SessionId, event: Event, client: &Client) -> Result<(), Error> {
         let now = Millis::now();
-        match self.store.end_session(user, session, now, self.revoked_until(now)).await? {
+        let entry = Entry::own(event, user, client, now).session(session);
+        match self.store.end_session(user, session, now, self.revoked_until(now), &[entry]).await? {
             End::Ended(head) => self.published(Some(head)).await,
             End::Over => {}
             End::Missing => return Err(Error::SessionNotFound),
@@ -270,10 +292,11 @@ impl Sessions {
     /// Ends all sessions of a user but one; how many.
     ///
     /// # Errors
-    /// [`Error::Store`].
-    pub async fn end_others(&self, user: UserId, keep: SessionId) -> Result<u32, Error> {
+    /// [`Error::Store`]. Whether the caller has proved lately whose session this is, is looked at before.
+    pub async fn end_others(&self, user: UserId, keep: SessionId, client: &Client) -> Result<u32, Error> {
         let now = Millis::now();
-        let ended = self.store.end_other_sessions(user, keep, now, self.revoked_until(now)).await?;
+        let entry = Entry::own(Event::SessionOthersRevoked, user, client, now).session(keep);
+        let ended = self.store.end_other_sessions(user, keep, now, self.revoked_until(now), &[entry]).await?;
         self.published(ended.head).await;
         Ok(ended.count)
     }
@@ -300,7 +323,7 @@ impl Sessions {
         if session.expires_at <= Millis::now() { Err(Error::TokenExpired) } else { Ok(session) }
     }
 
-    /// Spends a WebSocket token's id; the user's roles now.
+    /// Spends a WebSocket token's id; the user's roles, and when the session ends unless it is used before.
     ///
     /// # Errors
     /// [`Error::TokenSpent`] for the second time, [`Error::TokenRevoked`] when the session is over,
@@ -311,7 +334,7 @@ impl Sessions {
         user_id: UserId,
         session_id: SessionId,
         expires_at: Millis,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<(Vec<String>, Millis), Error> {
         let now = Millis::now();
         if expires_at <= now {
             return Err(Error::TokenExpired);
@@ -320,7 +343,7 @@ impl Sessions {
             return Err(Error::field("expire_time", "must be at most one hour from now"));
         }
         match self.store.spend_ws(&WsSpend { jti, session_id, user_id, now, expires_at }).await? {
-            WsSpent::Spent(roles) => Ok(roles),
+            WsSpent::Spent { roles, session_expires_at } => Ok((roles, session_expires_at)),
             WsSpent::Again => Err(Error::TokenSpent),
             WsSpent::SessionOver => Err(Error::TokenRevoked),
         }

@@ -12,7 +12,9 @@ use mesh::{
 
 use crate::{
     account::{Account, Email, Login, UserId, Username},
+    audit::{Entry, Filter},
     outbox::Delivery,
+    proof::Method,
     refresh::RefreshHash,
     revocation::{Revocation, RevocationPage},
     session::{Session, SessionId},
@@ -105,6 +107,10 @@ pub struct NewSession {
     pub device: String,
     /// The client's address; may be empty.
     pub ip_address: String,
+    /// Roughly where that is; may be empty.
+    pub place: String,
+    /// How its user has proved who they are, when it is opened.
+    pub amr: Vec<Method>,
     /// The hash of its first refresh token.
     pub refresh_hash: RefreshHash,
     /// When it is opened.
@@ -130,6 +136,10 @@ pub struct Opening {
     pub sessions_max: u32,
     /// Until when the revocations of the sessions that have to go are kept, at least.
     pub revoked_until: Millis,
+    /// Written when the session is opened.
+    pub audit: Vec<Entry>,
+    /// Written when sessions have to go.
+    pub over_limit: Entry,
 }
 
 /// What came of a login.
@@ -163,6 +173,8 @@ pub struct Rotation {
     pub access_expires_at: Millis,
     /// Until when a revocation is kept, at least.
     pub revoked_until: Millis,
+    /// Written when the token has been used before and its session ends; its subject is the session's user.
+    pub reuse: Entry,
 }
 
 /// What came of a refresh.
@@ -205,6 +217,8 @@ pub struct PasswordChange {
     pub now: Millis,
     /// Until when the revocations are kept, at least.
     pub revoked_until: Millis,
+    /// Written when it is changed.
+    pub audit: Vec<Entry>,
 }
 
 /// What came of a new password.
@@ -214,6 +228,35 @@ pub enum PasswordChanged {
     Changed(EndedSessions),
     /// The password was changed after it was verified; nothing changed.
     Stale,
+}
+
+/// A change of an account's roles.
+#[derive(Clone, Debug)]
+pub struct RoleChange {
+    /// Whose.
+    pub user_id: UserId,
+    /// All that it has from now on.
+    pub roles: Vec<String>,
+    /// The time now.
+    pub now: Millis,
+    /// Until when the revocations are kept, at least.
+    pub revoked_until: Millis,
+    /// Written when they change.
+    pub audit: Vec<Entry>,
+}
+
+/// What came of a change of roles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RolesSet {
+    /// The account has them.
+    Set {
+        /// The account after it.
+        account: Account,
+        /// The sessions that have ended, because a role was taken.
+        ended: EndedSessions,
+    },
+    /// There is no such account.
+    Missing,
 }
 
 /// Sessions that a call has ended.
@@ -265,8 +308,13 @@ pub struct WsSpend {
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WsSpent {
-    /// It was good; these are the user's roles now.
-    Spent(Vec<String>),
+    /// It was good.
+    Spent {
+        /// The user's roles now.
+        roles: Vec<String>,
+        /// When the session ends unless it is refreshed before.
+        session_expires_at: Millis,
+    },
     /// It was spent before.
     Again,
     /// The session has ended or expired, or is not the user's.
@@ -291,11 +339,13 @@ pub struct SessionCursor {
 /// Revocation numbers are dense from 1 and become visible in their order: who reads *n* can read all before it. A
 /// backend with concurrent writers must therefore take the number from one row that it locks until it commits, never
 /// from a sequence.
+///
+/// A call that takes audit entries writes them with what they tell of, and not at all when nothing was changed.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Makes an account with its first session and the delivery of its profile (version 1 of its username). Ids,
     /// usernames and emails are unique by their keys; of two calls at the same time for one of them, one wins.
-    async fn create_account(&self, account: &NewAccount, session: &NewSession) -> Stored<Created>;
+    async fn create_account(&self, account: &NewAccount, session: &NewSession, audit: &[Entry]) -> Stored<Created>;
 
     /// The account of this id.
     async fn account(&self, id: UserId) -> Stored<Option<Account>>;
@@ -311,7 +361,14 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Gives an account another username, raises its version by one and makes the delivery of it due at `due_at`, for
     /// the workers. A name that is the same to the letter changes nothing.
-    async fn rename(&self, id: UserId, username: &Username, now: Millis, due_at: Millis) -> Stored<Renamed>;
+    async fn rename(
+        &self,
+        id: UserId,
+        username: &Username,
+        now: Millis,
+        due_at: Millis,
+        audit: &[Entry],
+    ) -> Stored<Renamed>;
 
     /// Opens a session, if the password is still the one that was verified, and replaces its hash if asked. Live
     /// sessions over the account's limit end, those first that were not used for longest.
@@ -319,6 +376,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Sets a new password, if the current one is still the one that was verified, and ends all live sessions but one.
     async fn change_password(&self, change: &PasswordChange) -> Stored<PasswordChanged>;
+
+    /// Gives an account other roles; when it loses one, all of its live sessions end. The same roles change nothing.
+    async fn set_roles(&self, change: &RoleChange) -> Stored<RolesSet>;
 
     /// The session of this id, also when it has ended or expired and is not forgotten yet.
     async fn session(&self, id: SessionId) -> Stored<Option<Session>>;
@@ -341,7 +401,24 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     async fn rotate(&self, rotation: &Rotation) -> Stored<Rotated>;
 
     /// Ends one session of a user.
-    async fn end_session(&self, user: UserId, session: SessionId, now: Millis, revoked_until: Millis) -> Stored<End>;
+    async fn end_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        now: Millis,
+        revoked_until: Millis,
+        audit: &[Entry],
+    ) -> Stored<End>;
+
+    /// Notes that a live session of a user has proved now, in these ways, whose it is; false when there is none.
+    async fn prove_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        methods: &[Method],
+        now: Millis,
+        audit: &[Entry],
+    ) -> Stored<bool>;
 
     /// Ends all live sessions of a user but one.
     async fn end_other_sessions(
@@ -350,6 +427,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         keep: SessionId,
         now: Millis,
         revoked_until: Millis,
+        audit: &[Entry],
     ) -> Stored<EndedSessions>;
 
     /// The revocations after a number that have not expired, in order, at most `limit`, and the number up to which
@@ -374,6 +452,16 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Forgets expired sessions, revocations and spent ids, at most `limit` of each; how many went.
     async fn prune(&self, now: Millis, limit: u32) -> Stored<u64>;
+
+    /// Writes audit entries that tell of no other write.
+    async fn append_audit(&self, entries: &[Entry]) -> Stored<()>;
+
+    /// The audit entries that a filter lets through, the newest first, from after a place in that order, at most
+    /// `limit`.
+    async fn audit(&self, filter: &Filter, after: Option<uuid::Uuid>, limit: u32) -> Stored<Vec<Entry>>;
+
+    /// Forgets the oldest audit entries from before a time, at most `limit`; how many went.
+    async fn prune_audit(&self, before: Millis, limit: u32) -> Stored<u64>;
 
     /// Whether the store answers.
     async fn check(&self) -> Stored<()>;

@@ -1,4 +1,4 @@
-//! Forgetting what has expired (sessions, revocations, spent WebSocket tokens), a little at a time, for as long as the
+//! Forgetting what has expired (sessions, revocations, spent WebSocket tokens, old audit entries), a little at a time, for as long as the
 //! process runs. Nothing depends on it but the size of the store.
 
 use std::{sync::Arc, time::Duration};
@@ -12,20 +12,27 @@ use crate::store::Store;
 const STEP: u32 = 500;
 
 /// Forgets until the process stops.
-pub(crate) async fn run(store: Arc<dyn Store>, interval: Duration, stop: CancellationToken) {
+pub(crate) async fn run(store: Arc<dyn Store>, interval: Duration, audit_keep: Duration, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
             () = stop.cancelled() => return,
         }
-        if let Err(error) = forget(store.as_ref(), &stop).await {
+        if let Err(error) = forget(store.as_ref(), audit_keep, &stop).await {
             tracing::warn!(error.message = error.cause(), "what has expired cannot be forgotten; trying again later");
         }
     }
 }
 
-async fn forget(store: &dyn Store, stop: &CancellationToken) -> Result<(), crate::store::StoreError> {
+async fn forget(
+    store: &dyn Store,
+    audit_keep: Duration,
+    stop: &CancellationToken,
+) -> Result<(), crate::store::StoreError> {
     while !stop.is_cancelled() && store.prune(Millis::now(), STEP).await? > 0 {
+        tokio::task::yield_now().await;
+    }
+    while !stop.is_cancelled() && store.prune_audit(Millis::now().minus(audit_keep), STEP).await? > 0 {
         tokio::task::yield_now().await;
     }
     Ok(())

@@ -1,13 +1,16 @@
 //! The JSON forms of the contract, made from the proto's messages: camelCase, RFC 3339 times, opaque ids. Answers of
 //! REST and payloads of Socket.IO use the same ones. They hold no rule; what is missing in a proto message is left
-//! empty. `json/account.rs` has people and sessions, `json/room.rs` rooms, members and messages.
+//! empty. `json/account.rs` has people and sessions, `json/security.rs` what happened to them,
+//! `json/room.rs` rooms, members and messages.
 
 mod account;
 mod room;
+mod security;
 
-pub(crate) use account::{Profile, Session, User};
+pub(crate) use account::{Account, Profile, Session, User};
 use mesh::time::Millis;
 pub(crate) use room::{Member, Message, Pagination, Room, SeqPagination};
+pub(crate) use security::{AuditEvent, LoginRecord};
 use serde_json::{Map, Value};
 
 /// A JSON object that an application keeps with us.

@@ -60,6 +60,7 @@ pub(crate) fn build(edge: Arc<Edge>, shutdown: CancellationToken) -> (SocketIoLa
     let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(Arc::clone(&hub.feeds).run(end.clone()));
     tasks.spawn(Arc::clone(&hub).follow_revocations(end.clone()));
+    tasks.spawn(Arc::clone(&hub).follow_ages(end.clone()));
     let closing = Arc::clone(&hub);
     tasks.spawn(end.clone().run_until_cancelled_owned(async move {
         shutdown.cancelled().await;

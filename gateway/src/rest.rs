@@ -5,7 +5,11 @@
 use std::{borrow::Cow, sync::Arc};
 
 use axum::{extract::State, middleware};
-use mesh::client;
+use mesh::{
+    client,
+    identity::{ServiceName, UserCaller},
+    visit::Visit,
+};
 use serde::Serialize;
 use tonic::{Request, Response, Status};
 use utoipa::{
@@ -16,7 +20,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{edge::Edge, error::ErrorObject, layers, limit::Class};
 
+mod admin;
 mod auth;
+mod history;
 mod jwks;
 mod members;
 mod messages;
@@ -38,6 +44,8 @@ pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default().merge(auth::password_routes().route_layer(limit(Class::Auth))).merge(
         auth::routes()
             .merge(sessions::routes())
+            .merge(history::routes())
+            .merge(admin::routes())
             .merge(users::routes())
             .merge(rooms::routes())
             .merge(members::routes())
@@ -70,6 +78,46 @@ impl Edge {
         let tries_max = self.mesh.grpc.tries_max;
         let response = client::retry(tries_max, || call(client::request(message.clone(), bearer, self.call_timeout())));
         Ok(response.await?.into_inner())
+    }
+
+    /// Calls auth-svc once for a user, or for nobody yet, and says where the request comes from. The call is made in this
+    /// gateway's name on the user's behalf, since only a gateway's word counts for that.
+    pub(crate) async fn auth_once<T, R, F>(
+        &self,
+        visit: &Visit,
+        user: Option<&UserCaller>,
+        message: T,
+        call: impl FnOnce(Request<T>) -> F,
+    ) -> Answer<R>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let assertion = self.identity.assertion(ServiceName::Auth, user);
+        let stamped = |mut request| {
+            visit.stamp(&mut request);
+            call(request)
+        };
+        self.once(&assertion, message, stamped).await
+    }
+
+    /// The same, and again when auth-svc is away.
+    pub(crate) async fn auth_again<T, R, F>(
+        &self,
+        visit: &Visit,
+        user: Option<&UserCaller>,
+        message: T,
+        mut call: impl FnMut(Request<T>) -> F,
+    ) -> Answer<R>
+    where
+        T: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let assertion = self.identity.assertion(ServiceName::Auth, user);
+        let stamped = |mut request| {
+            visit.stamp(&mut request);
+            call(request)
+        };
+        self.again(&assertion, message, stamped).await
     }
 }
 

@@ -9,6 +9,7 @@ use mesh::config::Flags;
 mod banner;
 mod settings;
 mod up;
+mod users;
 
 /// The backend that a real-time product starts from: accounts, people, rooms and messages, live delivery.
 #[derive(Debug, Parser)]
@@ -34,6 +35,20 @@ enum Command {
     /// The keys of the data folder.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Accounts, on the store itself; the services may run or not.
+    #[command(subcommand)]
+    Users(UsersCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum UsersCommand {
+    /// Gives an account a role: `user`, `moderator` or `admin`. The first admin is made so.
+    Promote {
+        /// The username or email.
+        name: String,
+        /// The role.
+        role: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +71,7 @@ fn main() -> ExitCode {
         Command::Up => up::run(&cli.flags),
         Command::Config(ConfigCommand::Check) => settings::check(&cli.flags),
         Command::Config(ConfigCommand::Show) => settings::show(&cli.flags),
+        Command::Users(UsersCommand::Promote { name, role }) => users::promote(&cli.flags, &name, &role),
         Command::Keys(KeysCommand::Init) => settings::init_keys(&cli.flags),
     }
 }

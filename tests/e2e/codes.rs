@@ -1,5 +1,5 @@
 //! Every code of the catalogue can be reached, and stands in docs/errors.md. The `match` in [`reach`] is exhaustive, so a
-//! new code needs its proof here. Five codes need a fault, which is injected: a process killed (`UNAVAILABLE`), one
+//! new code needs its proof here. Reauthentication is tested in `security.rs`. Five codes need a fault, which is injected: a process killed (`UNAVAILABLE`), one
 //! halted (`DEADLINE_EXCEEDED`), a store damaged while it is open (`INTERNAL`), a reader that does not read
 //! (`SLOW_CONSUMER`) and a client from outside that calls too often (`RATE_LIMITED`).
 
@@ -64,6 +64,7 @@ async fn reach(reason: Reason, mesh: &Mesh) -> Option<Value> {
         Reason::UnsupportedMediaType => raw(&ada, "text/plain", "x").await,
         // Over gRPC alone, or by a fault: each has a test of its own below.
         Reason::Conflict
+        | Reason::ReauthenticationRequired
         | Reason::CursorLost
         | Reason::SlowConsumer
         | Reason::RateLimited
@@ -104,7 +105,7 @@ async fn every_code_that_needs_no_fault_is_reached_from_outside() {
             reached += 1;
         }
     }
-    assert_eq!(reached, Reason::ALL.len() - 7, "seven codes have tests of their own");
+    assert_eq!(reached, Reason::ALL.len() - 8, "eight codes have tests of their own");
 }
 
 #[test]

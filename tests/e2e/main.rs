@@ -34,5 +34,6 @@ mod once;
 mod races;
 mod resume;
 mod rooms;
+mod security;
 mod slow;
 mod startup;

@@ -7,19 +7,21 @@ use mesh::{
     proto::auth::v1 as pb,
     text::{self, Violations},
     time::Millis,
+    visit::Visit,
 };
 use tonic::{Request, Status};
 use uuid::Uuid;
 
 use crate::{
     account::{Account, UserId, Username},
+    audit::Entry,
     session::{Client, Session, SessionId, Tokens},
     store::SessionCursor,
 };
 
-/// The page of sessions when none is asked for, and the largest.
-const SESSIONS_DEFAULT: u32 = 50;
-const SESSIONS_MAX: u32 = 100;
+/// The page when none is asked for, and the largest.
+const PAGE_DEFAULT: u32 = 50;
+const PAGE_MAX: u32 = 100;
 
 /// A page of sessions as it was asked for.
 pub(super) struct SessionPage {
@@ -50,12 +52,72 @@ pub(super) fn both<A, B>(violations: Violations, a: Option<A>, b: Option<B>) -> 
     }
 }
 
-/// Where a login comes from. Only a gateway's word counts: anyone else could write what they like into an account's
+/// Where a call comes from. Only a gateway's word counts: anyone else could write what they like into an account's
 /// list of sessions.
-pub(super) fn client<T>(request: &Request<T>, info: impl Fn(&T) -> Option<&pb::ClientInfo>) -> Client {
-    match (identity::service(request, &[ServiceName::Gateway]), info(request.get_ref())) {
+pub(super) fn client<T>(request: &Request<T>, info: Option<&pb::ClientInfo>) -> Client {
+    let visit = Visit::of(request);
+    let client = match (identity::service(request, &[ServiceName::Gateway]), info) {
         (Ok(_), Some(info)) => Client::cut(&info.device, &info.ip_address),
-        _ => Client::default(),
+        _ => Client::cut(&visit.device, &visit.address),
+    };
+    Client { request_id: visit.request_id, ..client }
+}
+
+/// A page of audit entries as it was asked for.
+pub(super) struct EntryPage {
+    pub(super) after: Option<Uuid>,
+    pub(super) size: u32,
+}
+
+pub(super) fn entry_page(page_size: i32, page_token: &str) -> Result<EntryPage, Refusal> {
+    let mut violations = Violations::default();
+    let size = violations.check(text::page_size("page_size", page_size, PAGE_DEFAULT, PAGE_MAX));
+    let after = violations.check(match page_token {
+        "" => Ok(None),
+        token => Uuid::parse_str(token)
+            .map(Some)
+            .or(Err(FieldViolation::new("page_token", "must be empty or from the last answer"))),
+    });
+    let (after, size) = both(violations, after, size)?;
+    Ok(EntryPage { after, size })
+}
+
+/// A page of those found, which are up to one more than the page takes, and the token of the next one.
+pub(super) fn entries(mut found: Vec<Entry>, size: u32) -> (Vec<Entry>, String) {
+    let more = found.len() > size as usize;
+    found.truncate(size as usize);
+    let token = found.last().filter(|_| more).map(|last| last.id.to_string()).unwrap_or_default();
+    (found, token)
+}
+
+pub(super) fn login_record(entry: Entry) -> pb::LoginRecord {
+    pb::LoginRecord {
+        id: entry.id.to_string(),
+        time: Some(entry.at.into()),
+        event: entry.event.as_str().to_owned(),
+        succeeded: entry.succeeded,
+        device: entry.client.device,
+        ip_address: entry.client.ip_address,
+        place: entry.client.place,
+        session_id: entry.session.map(|session| session.0.to_string()).unwrap_or_default(),
+    }
+}
+
+pub(super) fn audit_event(entry: Entry) -> pb::AuditEvent {
+    pb::AuditEvent {
+        id: entry.id.to_string(),
+        time: Some(entry.at.into()),
+        event: entry.event.as_str().to_owned(),
+        succeeded: entry.succeeded,
+        actor_kind: entry.actor.kind().to_owned(),
+        actor: entry.actor.name(),
+        subject_id: entry.subject.map(|user| user.0.to_string()).unwrap_or_default(),
+        session_id: entry.session.map(|session| session.0.to_string()).unwrap_or_default(),
+        ip_address: entry.client.ip_address,
+        place: entry.client.place,
+        device: entry.client.device,
+        request_id: entry.client.request_id,
+        detail: entry.detail,
     }
 }
 
@@ -101,7 +163,7 @@ pub(super) fn new_username(user: UserId, request: &pb::UpdateAccountRequest) -> 
 
 pub(super) fn session_page(request: &pb::ListSessionsRequest) -> Result<SessionPage, Refusal> {
     let mut violations = Violations::default();
-    let size = violations.check(text::page_size("page_size", request.page_size, SESSIONS_DEFAULT, SESSIONS_MAX));
+    let size = violations.check(text::page_size("page_size", request.page_size, PAGE_DEFAULT, PAGE_MAX));
     let after = violations.check(match request.page_token.as_str() {
         "" => Ok(None),
         token => session_cursor(token)
@@ -138,6 +200,9 @@ pub(super) fn sessions(mut found: Vec<Session>, size: u32, current: Option<Sessi
             current: Some(session.id) == current,
             device: session.device,
             ip_address: session.ip_address,
+            place: session.place,
+            authenticate_time: Some(session.authenticated_at.into()),
+            authentication_methods: session.amr.iter().map(|method| method.as_str().to_owned()).collect(),
             create_time: Some(session.created_at.into()),
             last_use_time: Some(session.last_used_at.into()),
             expire_time: Some(session.expires_at.into()),
@@ -186,6 +251,9 @@ mod tests {
             user_id: UserId(Uuid::now_v7()),
             device: "a phone".to_owned(),
             ip_address: "::1".to_owned(),
+            place: String::new(),
+            authenticated_at: Millis(1),
+            amr: Vec::new(),
             created_at: Millis(1),
             last_used_at: Millis(1_795_428_000_123),
             expires_at: Millis(3),

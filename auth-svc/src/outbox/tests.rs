@@ -55,7 +55,7 @@ fn took(users: &Users) -> Vec<(i64, String)> {
 async fn news_goes_out_at_once_and_in_order() {
     let (store, users, outbox, _folder) = outbox().await;
     let (account, _) = member(&store, "ada").await;
-    store.rename(account.id, &username("countess"), NOW, NOW).await.expect("renamed");
+    store.rename(account.id, &username("countess"), NOW, NOW, &[]).await.expect("renamed");
     outbox.deliver_now(account.id).await;
     assert_eq!(took(&users), [(1, "ada".to_owned()), (2, "countess".to_owned())]);
     assert_eq!(store.next_delivery(account.id).await.expect("read"), None);
@@ -67,7 +67,7 @@ async fn news_goes_out_at_once_and_in_order() {
 async fn a_failure_keeps_the_news_and_what_comes_after_it() {
     let (store, users, outbox, _folder) = outbox().await;
     let (account, _) = member(&store, "ada").await;
-    store.rename(account.id, &username("countess"), NOW, NOW).await.expect("renamed");
+    store.rename(account.id, &username("countess"), NOW, NOW, &[]).await.expect("renamed");
     users.away.store(true, Ordering::Relaxed);
     outbox.deliver_now(account.id).await;
     let next = store.next_delivery(account.id).await.expect("read").expect("kept");

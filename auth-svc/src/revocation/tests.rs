@@ -53,7 +53,10 @@ impl Mesh {
         let now = Millis::now();
         let session = login(&self.store, &self.account, now).await;
         let until = now.plus(Duration::from_hours(1));
-        self.store.end_session(self.account.id, session.id, crate::store::contract::NOW, until).await.expect("ended");
+        self.store
+            .end_session(self.account.id, session.id, crate::store::contract::NOW, until, &[])
+            .await
+            .expect("ended");
         session.id
     }
 }

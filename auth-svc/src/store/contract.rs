@@ -10,16 +10,21 @@ use uuid::Uuid;
 use super::{Created, NewAccount, NewSession, Rotation, Store};
 use crate::{
     account::{Email, UserId, Username},
+    audit::{Entry, Event},
+    proof::Method,
     refresh::RefreshHash,
-    session::SessionId,
+    session::{Client, SessionId},
 };
 
 pub(crate) mod accounts;
+pub(crate) mod audit;
 pub(crate) mod edges;
 pub(crate) mod ends;
 pub(crate) mod outbox;
+pub(crate) mod proofs;
 pub(crate) mod races;
 pub(crate) mod refresh;
+pub(crate) mod roles;
 pub(crate) mod sessions;
 
 /// One test a case, for a backend. A case that is not listed is dead code, which the lints refuse.
@@ -66,6 +71,21 @@ macro_rules! store_contract {
                 revocations_are_dense_and_come_in_pages
                 expired_revocations_are_left_out_and_counted
                 what_has_expired_is_forgotten_and_the_numbers_go_on
+            ]
+            audit: [
+                an_entry_reads_back_as_it_was_written
+                entries_are_found_newest_first_in_pages_and_by_every_filter
+                what_changes_something_is_written_with_its_entry
+                what_changes_nothing_writes_no_entry
+                a_spent_token_leaves_an_entry_about_the_user_of_its_session
+                entries_past_their_retention_are_forgotten_and_others_stay
+            ]
+            roles: [
+                a_higher_role_keeps_the_sessions_and_a_lower_one_ends_them
+                a_role_that_the_account_has_already_changes_nothing
+            ]
+            proofs: [
+                a_live_session_notes_when_and_how_it_was_proved
             ]
             outbox: [
                 a_new_account_queues_its_profile
@@ -145,6 +165,8 @@ pub(crate) fn session(user: UserId) -> NewSession {
         user_id: user,
         device: "a phone".to_owned(),
         ip_address: "2001:db8::1".to_owned(),
+        place: "Paris, FR".to_owned(),
+        amr: vec![Method::Password],
         refresh_hash: token(0),
         created_at: NOW,
         expires_at: NOW.plus(24 * HOUR),
@@ -157,7 +179,7 @@ pub(crate) fn session(user: UserId) -> NewSession {
 pub(crate) async fn member(store: &Arc<dyn Store>, name: &str) -> (NewAccount, NewSession) {
     let account = account(name);
     let session = session(account.id);
-    assert_eq!(store.create_account(&account, &session).await.expect("stored"), Created::Made);
+    assert_eq!(store.create_account(&account, &session, &[]).await.expect("stored"), Created::Made);
     (account, session)
 }
 
@@ -176,6 +198,8 @@ pub(crate) fn opening(account: &NewAccount, session: &NewSession) -> super::Open
         rehash: None,
         sessions_max: 50,
         revoked_until: NOW.plus(HOUR),
+        audit: vec![entry(Event::LoginPassword, session.created_at).on(account.id)],
+        over_limit: entry(Event::SessionOverLimit, session.created_at).on(account.id),
     }
 }
 
@@ -190,5 +214,11 @@ pub(crate) fn rotation(session: &NewSession, generation: u8, at: Millis) -> Rota
         expires_at: at.plus(24 * HOUR),
         access_expires_at: at.plus(15 * MINUTE),
         revoked_until: at.plus(HOUR),
+        reuse: entry(Event::RefreshReused, at),
     }
+}
+
+/// An audit entry by nobody.
+pub(crate) fn entry(event: Event, at: Millis) -> Entry {
+    Entry::new(event, &Client::cut("a phone", "2001:db8::1"), at)
 }

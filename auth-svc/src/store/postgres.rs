@@ -14,16 +14,20 @@ use mesh_postgres::{CallError, Calls, Server, Service, run};
 
 use super::{
     Created, Credentials, End, EndedSessions, NewAccount, NewSession, OpenError, Opened, Opening, PasswordChange,
-    PasswordChanged, Renamed, Rotated, Rotation, SessionCursor, Store, StoreError, Stored, WsSpend, WsSpent,
+    PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store, StoreError, Stored,
+    WsSpend, WsSpent,
 };
 use crate::{
     account::{Account, Email, Login, UserId, Username},
+    audit::{Entry, Filter},
     outbox::Delivery,
+    proof::Method,
     revocation::RevocationPage,
     session::{Session, SessionId},
 };
 
 mod accounts;
+mod audit;
 mod ends;
 mod outbox;
 mod rows;
@@ -78,8 +82,8 @@ impl From<CallError> for StoreError {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn create_account(&self, account: &NewAccount, session: &NewSession) -> Stored<Created> {
-        Ok(run!(self.calls, transaction, db => accounts::create(db, account, session))?)
+    async fn create_account(&self, account: &NewAccount, session: &NewSession, audit: &[Entry]) -> Stored<Created> {
+        Ok(run!(self.calls, transaction, db => accounts::create(db, account, session, audit))?)
     }
 
     async fn account(&self, id: UserId) -> Stored<Option<Account>> {
@@ -99,8 +103,15 @@ impl Store for PostgresStore {
         Ok(run!(self.calls, statement, db => accounts::taken(db, &username.key(), email.key()))?)
     }
 
-    async fn rename(&self, id: UserId, username: &Username, now: Millis, due_at: Millis) -> Stored<Renamed> {
-        Ok(run!(self.calls, transaction, db => accounts::rename(db, id, username, now, due_at))?)
+    async fn rename(
+        &self,
+        id: UserId,
+        username: &Username,
+        now: Millis,
+        due_at: Millis,
+        audit: &[Entry],
+    ) -> Stored<Renamed> {
+        Ok(run!(self.calls, transaction, db => accounts::rename(db, id, username, now, due_at, audit))?)
     }
 
     async fn open_session(&self, opening: &Opening) -> Stored<Opened> {
@@ -109,6 +120,10 @@ impl Store for PostgresStore {
 
     async fn change_password(&self, change: &PasswordChange) -> Stored<PasswordChanged> {
         Ok(run!(self.calls, transaction, db => ends::change_password(db, change))?)
+    }
+
+    async fn set_roles(&self, change: &RoleChange) -> Stored<RolesSet> {
+        Ok(run!(self.calls, transaction, db => ends::set_roles(db, change))?)
     }
 
     async fn session(&self, id: SessionId) -> Stored<Option<Session>> {
@@ -129,8 +144,15 @@ impl Store for PostgresStore {
         Ok(run!(self.calls, transaction, db => sessions::rotate(db, rotation))?)
     }
 
-    async fn end_session(&self, user: UserId, session: SessionId, now: Millis, revoked_until: Millis) -> Stored<End> {
-        Ok(run!(self.calls, transaction, db => ends::one(db, user, session, now, revoked_until))?)
+    async fn end_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        now: Millis,
+        revoked_until: Millis,
+        audit: &[Entry],
+    ) -> Stored<End> {
+        Ok(run!(self.calls, transaction, db => ends::one(db, user, session, now, revoked_until, audit))?)
     }
 
     async fn end_other_sessions(
@@ -139,8 +161,9 @@ impl Store for PostgresStore {
         keep: SessionId,
         now: Millis,
         revoked_until: Millis,
+        audit: &[Entry],
     ) -> Stored<EndedSessions> {
-        Ok(run!(self.calls, transaction, db => ends::others(db, user, keep, now, revoked_until))?)
+        Ok(run!(self.calls, transaction, db => ends::others(db, user, keep, now, revoked_until, audit))?)
     }
 
     async fn revocations(&self, after: i64, now: Millis, limit: u32) -> Stored<RevocationPage> {
@@ -171,6 +194,29 @@ impl Store for PostgresStore {
 
     async fn prune(&self, now: Millis, limit: u32) -> Stored<u64> {
         Ok(run!(self.calls, transaction, db => upkeep::prune(db, now, limit))?)
+    }
+
+    async fn prove_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        methods: &[Method],
+        now: Millis,
+        audit: &[Entry],
+    ) -> Stored<bool> {
+        Ok(run!(self.calls, transaction, db => sessions::prove(db, user, session, methods, now, audit))?)
+    }
+
+    async fn append_audit(&self, entries: &[Entry]) -> Stored<()> {
+        Ok(run!(self.calls, transaction, db => audit::insert(db, entries))?)
+    }
+
+    async fn audit(&self, filter: &Filter, after: Option<uuid::Uuid>, limit: u32) -> Stored<Vec<Entry>> {
+        Ok(run!(self.calls, statement, db => audit::list(db, filter, after, limit))?)
+    }
+
+    async fn prune_audit(&self, before: Millis, limit: u32) -> Stored<u64> {
+        Ok(run!(self.calls, transaction, db => audit::prune(db, before, limit))?)
     }
 
     async fn check(&self) -> Stored<()> {

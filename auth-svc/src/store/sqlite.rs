@@ -13,16 +13,20 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::{
     Created, Credentials, End, EndedSessions, NewAccount, NewSession, OpenError, Opened, Opening, PasswordChange,
-    PasswordChanged, Renamed, Rotated, Rotation, SessionCursor, Store, StoreError, Stored, WsSpend, WsSpent,
+    PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store, StoreError, Stored,
+    WsSpend, WsSpent,
 };
 use crate::{
     account::{Account, Email, Login, UserId, Username},
+    audit::{Entry, Filter},
     outbox::Delivery,
+    proof::Method,
     revocation::RevocationPage,
     session::{Session, SessionId},
 };
 
 mod accounts;
+mod audit;
 mod ends;
 mod open;
 mod outbox;
@@ -75,8 +79,8 @@ impl From<sqlx::Error> for StoreError {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn create_account(&self, account: &NewAccount, session: &NewSession) -> Stored<Created> {
-        accounts::create(self.write().await?, account, session).await
+    async fn create_account(&self, account: &NewAccount, session: &NewSession, audit: &[Entry]) -> Stored<Created> {
+        accounts::create(self.write().await?, account, session, audit).await
     }
 
     async fn account(&self, id: UserId) -> Stored<Option<Account>> {
@@ -95,8 +99,15 @@ impl Store for SqliteStore {
         accounts::taken(&self.readers, &username.key(), email.key()).await
     }
 
-    async fn rename(&self, id: UserId, username: &Username, now: Millis, due_at: Millis) -> Stored<Renamed> {
-        accounts::rename(self.write().await?, id, username, now, due_at).await
+    async fn rename(
+        &self,
+        id: UserId,
+        username: &Username,
+        now: Millis,
+        due_at: Millis,
+        audit: &[Entry],
+    ) -> Stored<Renamed> {
+        accounts::rename(self.write().await?, id, username, now, due_at, audit).await
     }
 
     async fn open_session(&self, opening: &Opening) -> Stored<Opened> {
@@ -105,6 +116,10 @@ impl Store for SqliteStore {
 
     async fn change_password(&self, change: &PasswordChange) -> Stored<PasswordChanged> {
         ends::change_password(self.write().await?, change).await
+    }
+
+    async fn set_roles(&self, change: &RoleChange) -> Stored<RolesSet> {
+        ends::set_roles(self.write().await?, change).await
     }
 
     async fn session(&self, id: SessionId) -> Stored<Option<Session>> {
@@ -125,8 +140,15 @@ impl Store for SqliteStore {
         sessions::rotate(self.write().await?, rotation).await
     }
 
-    async fn end_session(&self, user: UserId, session: SessionId, now: Millis, revoked_until: Millis) -> Stored<End> {
-        ends::one(self.write().await?, user, session, now, revoked_until).await
+    async fn end_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        now: Millis,
+        revoked_until: Millis,
+        audit: &[Entry],
+    ) -> Stored<End> {
+        ends::one(self.write().await?, user, session, now, revoked_until, audit).await
     }
 
     async fn end_other_sessions(
@@ -135,8 +157,9 @@ impl Store for SqliteStore {
         keep: SessionId,
         now: Millis,
         revoked_until: Millis,
+        audit: &[Entry],
     ) -> Stored<EndedSessions> {
-        ends::others(self.write().await?, user, keep, now, revoked_until).await
+        ends::others(self.write().await?, user, keep, now, revoked_until, audit).await
     }
 
     async fn revocations(&self, after: i64, now: Millis, limit: u32) -> Stored<RevocationPage> {
@@ -172,6 +195,34 @@ impl Store for SqliteStore {
             return Ok(0);
         }
         upkeep::prune(self.write().await?, now, limit).await
+    }
+
+    async fn prove_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        methods: &[Method],
+        now: Millis,
+        audit: &[Entry],
+    ) -> Stored<bool> {
+        sessions::prove(self.write().await?, user, session, methods, now, audit).await
+    }
+
+    async fn append_audit(&self, entries: &[Entry]) -> Stored<()> {
+        let mut write = self.write().await?;
+        audit::insert(&mut write, entries).await?;
+        Ok(write.commit().await?)
+    }
+
+    async fn audit(&self, filter: &Filter, after: Option<uuid::Uuid>, limit: u32) -> Stored<Vec<Entry>> {
+        audit::list(&self.readers, filter, after, limit).await
+    }
+
+    async fn prune_audit(&self, before: Millis, limit: u32) -> Stored<u64> {
+        if !audit::any_before(&self.readers, before).await? {
+            return Ok(0);
+        }
+        audit::prune(self.write().await?, before, limit).await
     }
 
     async fn check(&self) -> Stored<()> {

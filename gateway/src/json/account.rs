@@ -66,6 +66,39 @@ impl User {
     }
 }
 
+/// What auth-svc keeps of a person, as an admin sees it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Account {
+    /// The user's id.
+    id: String,
+    /// The username.
+    username: String,
+    /// The address to log in with.
+    email: String,
+    /// The roles that access tokens carry.
+    roles: Vec<String>,
+    /// When the account was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Millis,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Millis,
+}
+
+impl From<auth::Account> for Account {
+    fn from(account: auth::Account) -> Self {
+        Self {
+            id: account.id,
+            username: account.username,
+            email: account.email,
+            roles: account.roles,
+            created_at: time(account.create_time),
+            updated_at: time(account.update_time),
+        }
+    }
+}
+
 /// The profile's own `name` may have been made with a username that is not the account's any more.
 fn full_name(first: &str, last: &str, username: &str) -> String {
     match (first, last) {
@@ -127,6 +160,11 @@ pub(crate) struct Session {
     device: String,
     /// The address that logged in; may be empty.
     ip_address: String,
+    /// Roughly where that is (`Paris, FR`); may be empty.
+    place: String,
+    /// When it last proved whose it is: by a login or a password given again.
+    #[schema(value_type = String, format = DateTime)]
+    authenticated_at: Millis,
     /// When it was opened.
     #[schema(value_type = String, format = DateTime)]
     created_at: Millis,
@@ -146,6 +184,8 @@ impl From<auth::Session> for Session {
             id: session.id,
             device: session.device,
             ip_address: session.ip_address,
+            place: session.place,
+            authenticated_at: time(session.authenticate_time),
             created_at: time(session.create_time),
             last_used_at: time(session.last_use_time),
             expires_at: time(session.expire_time),

@@ -2,7 +2,7 @@
 //! message-svc, whose faults tests choose. `fake/messages.rs` is the room log.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex,
@@ -21,6 +21,7 @@ use mesh::{
         },
         message::v1::message_service_server::MessageServiceServer,
     },
+    time::Millis,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -112,6 +113,14 @@ pub(super) fn session_of(user_id: Uuid, link: FakeLink) -> (Arc<Session>, FakeLi
 #[derive(Clone, Default)]
 pub(super) struct FakeAuth {
     spent: Arc<Mutex<HashSet<String>>>,
+    live: Arc<Mutex<HashMap<String, Millis>>>,
+}
+
+impl FakeAuth {
+    /// A session that is asked about lives until then; any other one has expired.
+    pub(super) fn live_until(&self, session: Uuid, at: Millis) {
+        self.live.lock().expect("lock").insert(session.to_string(), at);
+    }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -147,8 +156,31 @@ impl AuthService for FakeAuth {
         let new = self.spent.lock().expect("lock").insert(request.into_inner().jti);
         Box::pin(async move {
             match new {
-                true => Ok(Response::new(auth::SpendWsTokenResponse { roles: vec!["user".into()] })),
+                true => {
+                    let roles = vec!["user".into()];
+                    Ok(Response::new(auth::SpendWsTokenResponse { roles, session_expire_time: None }))
+                }
                 false => Err(Refusal::new(Reason::TokenSpent, "Unauthorized").into()),
+            }
+        })
+    }
+
+    fn check_token<'a, 'b>(
+        &'a self,
+        request: Request<auth::CheckTokenRequest>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Answer<auth::CheckTokenResponse>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let until = self.live.lock().expect("lock").get(&request.into_inner().session_id).copied();
+        Box::pin(async move {
+            match until {
+                Some(at) => {
+                    let expire_time = Some(at.into());
+                    Ok(Response::new(auth::CheckTokenResponse { expire_time, ..Default::default() }))
+                }
+                None => Err(Refusal::new(Reason::TokenExpired, "Unauthorized").into()),
             }
         })
     }
@@ -165,7 +197,8 @@ impl AuthService for FakeAuth {
         get_account: auth::GetAccountRequest => auth::GetAccountResponse,
         update_account: auth::UpdateAccountRequest => auth::UpdateAccountResponse,
         get_jwks: auth::GetJwksRequest => auth::GetJwksResponse,
-        check_token: auth::CheckTokenRequest => auth::CheckTokenResponse,
+        reauthenticate: auth::ReauthenticateRequest => auth::ReauthenticateResponse,
+        list_logins: auth::ListLoginsRequest => auth::ListLoginsResponse,
         watch_revocations: auth::WatchRevocationsRequest => Stream<auth::WatchRevocationsResponse>,
     }
 }
@@ -173,6 +206,7 @@ impl AuthService for FakeAuth {
 /// An edge whose services are fakes.
 pub(super) struct FakeMesh {
     pub(super) edge: Arc<Edge>,
+    pub(super) auth: FakeAuth,
     pub(super) messages: FakeMessages,
     _data: tempfile::TempDir,
 }
@@ -186,10 +220,10 @@ impl FakeMesh {
         let data = tempfile::tempdir().expect("folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
         let url = format!("http://{}", listener.local_addr().expect("address"));
-        let messages = FakeMessages::default();
+        let (auth, messages) = (FakeAuth::default(), FakeMessages::default());
         let server = Server::builder()
             .add_service(MessageServiceServer::new(messages.clone()))
-            .add_service(AuthServiceServer::new(FakeAuth::default()))
+            .add_service(AuthServiceServer::new(auth.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
         let mesh = MeshConfig {
@@ -201,7 +235,7 @@ impl FakeMesh {
         let mut gateway = GatewayConfig::default();
         change(&mut gateway);
         let edge = Edge::new(Config { mesh, gateway }).expect("keys");
-        Self { edge, messages, _data: data }
+        Self { edge, auth, messages, _data: data }
     }
 
     pub(super) fn hub(&self) -> Arc<Hub> {

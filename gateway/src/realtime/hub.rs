@@ -2,7 +2,7 @@
 //! events make. It also ends the sockets of revoked sessions (P6). It knows no transport and no event.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,11 +10,13 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream};
 use mesh::{
     client,
     error::{Reason, Refusal},
     identity::{ServiceName, TokenError},
-    proto::message::v1::SetTypingRequest,
+    proto::{auth::v1::CheckTokenRequest, message::v1::SetTypingRequest},
+    time::Millis,
 };
 use tokio::sync::{Semaphore, broadcast::error::RecvError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,6 +31,11 @@ use super::{
     session::{Left, Session},
 };
 use crate::edge::Edge;
+
+/// How often sessions whose time seems to be over are asked about: sockets close within seconds of it.
+const AGES_EVERY: Duration = Duration::from_secs(1);
+/// Sessions that are asked about at a time, so that many that end together do not burden auth-svc.
+const AGES_ASKED_MAX: usize = 16;
 
 /// The shared parts.
 pub(super) struct Hub {
@@ -190,14 +197,58 @@ impl Hub {
                 revoked = revocations.recv() => revoked,
             };
             match revoked {
-                Ok(session_id) => self.of_session(session_id).iter().for_each(end_session),
+                Ok(session_id) => {
+                    self.of_session(session_id).iter().for_each(|socket| end_session(socket, Reason::TokenRevoked));
+                }
                 // Some were not heard of: every socket is looked at.
                 Err(RecvError::Lagged(_)) => {
                     let sockets = self.sockets();
                     let ended = sockets.iter().filter(|socket| self.edge.identity.is_revoked(socket.session_id));
-                    ended.for_each(end_session);
+                    ended.for_each(|socket| end_session(socket, Reason::TokenRevoked));
                 }
                 Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Ends the sockets of sessions that end by age. A session whose time seems to be over may have been refreshed
+    /// elsewhere, so auth-svc is asked; while it is away, the sockets stay.
+    pub(super) async fn follow_ages(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(AGES_EVERY) => {}
+            }
+            let asked = stream::iter(self.due(Millis::now()))
+                .for_each_concurrent(AGES_ASKED_MAX, |session_id| self.ask_age(session_id));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = asked => {}
+            }
+        }
+    }
+
+    /// The sessions with sockets whose time seems to be over.
+    fn due(&self, now: Millis) -> HashSet<Uuid> {
+        let connected = self.connected();
+        connected.sockets.values().filter(|socket| socket.ends_at() <= now).map(|socket| socket.session_id).collect()
+    }
+
+    async fn ask_age(&self, session_id: Uuid) {
+        let message = CheckTokenRequest { session_id: session_id.to_string(), ..CheckTokenRequest::default() };
+        let bearer = self.edge.identity.assertion(ServiceName::Auth, None);
+        let answer = self.edge.clients.auth().check_token(client::request(message, &bearer, self.deadline())).await;
+        let sockets = self.of_session(session_id);
+        match answer.map_err(|status| Refusal::from_status(&status).reason) {
+            Ok(alive) => {
+                let ends_at = alive.into_inner().expire_time.map_or(Millis(i64::MAX), Millis::from);
+                sockets.iter().for_each(|socket| socket.set_ends_at(ends_at));
+            }
+            Err(reason @ (Reason::TokenExpired | Reason::TokenRevoked)) => {
+                sockets.iter().for_each(|socket| end_session(socket, reason));
+            }
+            Err(reason) => {
+                tracing::debug!(error.code = reason.as_str(), "The age of a session cannot be asked for now")
             }
         }
     }
@@ -246,8 +297,8 @@ impl Hub {
     }
 }
 
-fn end_session(session: &Arc<Session>) {
-    let code = Reason::TokenRevoked.as_str();
+fn end_session(session: &Arc<Session>, reason: Reason) {
+    let code = reason.as_str();
     let data = format!(r#"{{"code":"{code}","message":"The session has ended"}}"#);
     session.finish(Closed::Session, &[packet::event("session_ended", &data), packet::disconnect()]);
 }

@@ -7,12 +7,12 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use mesh::identity::UserCaller;
+use mesh::{identity::UserCaller, time::Millis};
 use uuid::Uuid;
 
 use super::{
@@ -94,6 +94,8 @@ pub(super) struct Session {
     /// The session that it lives with.
     pub(super) session_id: Uuid,
     pub(super) address: IpAddr,
+    /// When its session ends by age, in Unix milliseconds, as far as is known here.
+    ends_at: AtomicI64,
     link: Box<dyn Link>,
     closed: AtomicBool,
     inbox: Mutex<Inbox>,
@@ -118,11 +120,21 @@ impl Session {
             caller,
             session_id,
             address,
+            ends_at: AtomicI64::new(i64::MAX),
             link,
             closed: AtomicBool::new(false),
             inbox: Mutex::default(),
             places: Mutex::default(),
         }
+    }
+
+    /// When its session ends by age, unless it is used before.
+    pub(super) fn ends_at(&self) -> Millis {
+        Millis(self.ends_at.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_ends_at(&self, at: Millis) {
+        self.ends_at.store(at.0, Ordering::Relaxed);
     }
 
     pub(super) fn user_id(&self) -> Uuid {

@@ -35,6 +35,7 @@ impl Bench {
         let (hub, end) = (mesh.hub(), CancellationToken::new());
         tokio::spawn(Arc::clone(&hub.feeds).run(end.clone()));
         tokio::spawn(Arc::clone(&hub).follow_revocations(end.clone()));
+        tokio::spawn(Arc::clone(&hub).follow_ages(end.clone()));
         Self { mesh, hub, _end: end.drop_guard() }
     }
 
@@ -458,4 +459,25 @@ async fn a_revoked_session_is_told_and_its_sockets_closed_and_no_others() {
         [r#"2["session_ended",{"code":"TOKEN_REVOKED","message":"The session has ended"}]"#, "1"]
     );
     assert!(!two_link.is_finished() && two_link.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_session_that_ends_by_age_is_told_and_its_sockets_closed_and_one_that_was_refreshed_stays() {
+    let bench = Bench::start().await;
+    let (over, over_link) = session(FakeLink::new(8));
+    let (refreshed, refreshed_link) = session(FakeLink::new(8));
+    let now = mesh::time::Millis::now();
+    let later = now.plus(Duration::from_hours(1));
+    bench.mesh.auth.live_until(refreshed.session_id, later);
+    for socket in [&over, &refreshed] {
+        socket.set_ends_at(now);
+        bench.hub.register(socket).expect("in");
+    }
+    until("it is told", || over_link.is_finished()).await;
+    assert_eq!(
+        over_link.take(),
+        [r#"2["session_ended",{"code":"TOKEN_EXPIRED","message":"The session has ended"}]"#, "1"]
+    );
+    until("the other one has been asked about", || refreshed.ends_at() == later).await;
+    assert!(!refreshed_link.is_finished() && refreshed_link.take().is_empty());
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State};
-use http::{HeaderMap, StatusCode, header};
-use mesh::{error::Refusal, identity::ServiceName, proto::auth::v1 as pb};
+use http::StatusCode;
+use mesh::{error::Refusal, proto::auth::v1 as pb, time::Millis, visit::Visit};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -16,8 +16,8 @@ use crate::{
     address::Origin,
     edge::Edge,
     error::ErrorObject,
-    extract::{Bearer, Body, Fields, FromFields},
-    json::User,
+    extract::{Bearer, Body, Fields, FromFields, Visitor},
+    json::{self, User},
     limit::Class,
 };
 
@@ -30,6 +30,7 @@ pub(super) fn password_routes() -> OpenApiRouter<Arc<Edge>> {
         .routes(routes!(login))
         .routes(routes!(refresh))
         .routes(routes!(change_password))
+        .routes(routes!(reauthenticate))
 }
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Edge>> {
@@ -96,6 +97,8 @@ pub(crate) struct Register {
     first_name: Option<String>,
     /// At most 100 characters.
     last_name: Option<String>,
+    /// What to call this device in the list of sessions; longer than 200 characters is cut. By default the user agent.
+    device_name: Option<String>,
 }
 
 impl FromFields for Register {
@@ -106,6 +109,7 @@ impl FromFields for Register {
             password: fields.required("password"),
             first_name: fields.text("firstName"),
             last_name: fields.text("lastName"),
+            device_name: fields.text("deviceName"),
         }
     }
 }
@@ -115,8 +119,7 @@ impl FromFields for Register {
     responses((status = 201, description = "The account, logged in", body = Authenticated)))]
 async fn register(
     State(edge): Shared,
-    Extension(origin): Extension<Origin>,
-    headers: HeaderMap,
+    Visitor(visit): Visitor,
     Body(new): Body<Register>,
 ) -> Answer<(StatusCode, Json<Authenticated>)> {
     let message = pb::RegisterRequest {
@@ -125,18 +128,19 @@ async fn register(
         password: new.password,
         first_name: new.first_name.unwrap_or_default(),
         last_name: new.last_name.unwrap_or_default(),
-        client: Some(client(&headers, &origin)),
+        client: Some(client(&visit, new.device_name)),
         // Chosen here, so that a call whose answer is lost can be made again without finding its own account taken.
         user_id: Uuid::now_v7().to_string(),
     };
-    let assertion = edge.identity.assertion(ServiceName::Auth, None);
-    let answer = edge.again(&assertion, message, async |request| edge.clients.auth().register(request).await).await?;
+    let call = async |request| edge.clients.auth().register(request).await;
+    let answer = edge.auth_again(&visit, None, message, call).await?;
     let user = authenticated(&edge, "User created successfully", answer.account, answer.tokens).await?;
     Ok((StatusCode::CREATED, Json(user)))
 }
 
 /// Who logs in.
 #[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub(crate) struct Login {
     /// The email, or else the username. One of the two is required.
     email: Option<String>,
@@ -145,6 +149,8 @@ pub(crate) struct Login {
     /// The password.
     #[schema(format = Password)]
     password: String,
+    /// What to call this device in the list of sessions; longer than 200 characters is cut. By default the user agent.
+    device_name: Option<String>,
 }
 
 impl FromFields for Login {
@@ -153,7 +159,8 @@ impl FromFields for Login {
         if !fields.has("email") && !fields.has("username") {
             fields.refuse::<()>("email", "is required, or username");
         }
-        Self { email, username, password: fields.required("password") }
+        let (password, device_name) = (fields.required("password"), fields.text("deviceName"));
+        Self { email, username, password, device_name }
     }
 }
 
@@ -174,18 +181,17 @@ impl Login {
 async fn login(
     State(edge): Shared,
     Extension(origin): Extension<Origin>,
-    headers: HeaderMap,
-    Body(given): Body<Login>,
+    Visitor(visit): Visitor,
+    Body(mut given): Body<Login>,
 ) -> Answer<Json<Authenticated>> {
+    let client = client(&visit, given.device_name.take());
     // Null for both: present, and still nothing.
     let (field, login, password) = given.name().ok_or_else(|| Refusal::field("email", "is required, or username"))?;
     edge.limiter.check_login(origin.address, &login)?;
-    let message = pb::LoginRequest { login, password, client: Some(client(&headers, &origin)) };
-    let assertion = edge.identity.assertion(ServiceName::Auth, None);
-    let answer = edge
-        .once(&assertion, message, async |request| edge.clients.auth().login(request).await)
-        .await
-        .map_err(|error| error.with_field("login", field))?;
+    let message = pb::LoginRequest { login, password, client: Some(client) };
+    let call = async |request| edge.clients.auth().login(request).await;
+    let answer = edge.auth_once(&visit, None, message, call).await;
+    let answer = answer.map_err(|error| error.with_field("login", field))?;
     Ok(Json(authenticated(&edge, "Login successful", answer.account, answer.tokens).await?))
 }
 
@@ -211,10 +217,10 @@ impl FromFields for Refresh {
         (status = 200, description = "Fresh tokens", body = Refreshed),
         (status = 401, description = "TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED", body = ErrorObject),
     ))]
-async fn refresh(State(edge): Shared, Body(given): Body<Refresh>) -> Answer<Json<Refreshed>> {
+async fn refresh(State(edge): Shared, Visitor(visit): Visitor, Body(given): Body<Refresh>) -> Answer<Json<Refreshed>> {
     let message = pb::RefreshRequest { refresh_token: given.refresh_token };
-    let assertion = edge.identity.assertion(ServiceName::Auth, None);
-    let answer = edge.again(&assertion, message, async |request| edge.clients.auth().refresh(request).await).await?;
+    let call = async |request| edge.clients.auth().refresh(request).await;
+    let answer = edge.auth_again(&visit, None, message, call).await?;
     let pb::Tokens { access_token, refresh_token, expires_in_secs } = self::given(answer.tokens)?;
     Ok(Json(Refreshed { success: Yes, access_token, refresh_token, expires_in: expires_in_secs }))
 }
@@ -248,22 +254,73 @@ async fn change_password(
     State(edge): Shared,
     bearer: Bearer,
     Extension(origin): Extension<Origin>,
+    Visitor(visit): Visitor,
     Body(given): Body<ChangePassword>,
 ) -> Answer<Json<Done>> {
     edge.limiter.check_account(Class::Auth, origin.address, bearer.user.user_id)?;
     let message =
         pb::ChangePasswordRequest { current_password: given.current_password, new_password: given.new_password };
     // Not again: a second try would find the current password changed.
-    edge.once(&bearer.token, message, async |request| edge.clients.auth().change_password(request).await).await?;
+    let call = async |request| edge.clients.auth().change_password(request).await;
+    edge.auth_once(&visit, Some(&bearer.user), message, call).await?;
     Ok(Json(Done::new("Password changed successfully")))
+}
+
+/// Who proves again who they are.
+#[derive(Debug, ToSchema)]
+pub(crate) struct Reauthenticate {
+    /// The password.
+    #[schema(format = Password)]
+    password: String,
+}
+
+impl FromFields for Reauthenticate {
+    fn read(fields: &mut Fields) -> Self {
+        Self { password: fields.required("password") }
+    }
+}
+
+/// The session has proved whose it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reauthenticated {
+    success: Yes,
+    #[schema(value_type = String)]
+    message: &'static str,
+    /// Until when sensitive calls are content with this proof.
+    #[schema(value_type = String, format = DateTime)]
+    fresh_until: Millis,
+}
+
+/// Proves by the password whose the session is, so that a call that answered `REAUTHENTICATION_REQUIRED` can be repeated.
+#[utoipa::path(post, path = "/auth/reauthenticate", tag = "Accounts", operation_id = "reauthenticate",
+    request_body = Reauthenticate, security(("bearer" = [])),
+    responses(
+        (status = 200, description = "Proved", body = Reauthenticated),
+        (status = 401, description = "INVALID_CREDENTIALS for a wrong password", body = ErrorObject),
+    ))]
+async fn reauthenticate(
+    State(edge): Shared,
+    bearer: Bearer,
+    Extension(origin): Extension<Origin>,
+    Visitor(visit): Visitor,
+    Body(given): Body<Reauthenticate>,
+) -> Answer<Json<Reauthenticated>> {
+    edge.limiter.check_account(Class::Auth, origin.address, bearer.user.user_id)?;
+    let message = pb::ReauthenticateRequest { password: given.password };
+    let call = async |request| edge.clients.auth().reauthenticate(request).await;
+    let answer = edge.auth_again(&visit, Some(&bearer.user), message, call).await?;
+    let fresh_until = json::time(answer.fresh_until_time);
+    Ok(Json(Reauthenticated { success: Yes, message: "Reauthenticated successfully", fresh_until }))
 }
 
 /// Ends the session: its access token is refused and its sockets are closed.
 #[utoipa::path(post, path = "/auth/logout", tag = "Accounts", operation_id = "logout", security(("bearer" = [])),
     responses((status = 200, description = "Logged out", body = Done)))]
-async fn logout(State(edge): Shared, bearer: Bearer) -> Answer<Json<Done>> {
+async fn logout(State(edge): Shared, bearer: Bearer, Visitor(visit): Visitor) -> Answer<Json<Done>> {
     let message = pb::LogoutRequest {};
-    edge.again(&bearer.token, message, async |request| edge.clients.auth().logout(request).await).await?;
+    let call = async |request| edge.clients.auth().logout(request).await;
+    edge.auth_again(&visit, Some(&bearer.user), message, call).await?;
     edge.ended_here(&bearer.user);
     Ok(Json(Done::new("Logged out successfully")))
 }
@@ -276,10 +333,10 @@ async fn ws_token(State(edge): Shared, bearer: Bearer) -> Json<WsToken> {
     Json(WsToken { success: Yes, token, expires_in })
 }
 
-/// Where a login comes from, for the list of sessions.
-fn client(headers: &HeaderMap, origin: &Origin) -> pb::ClientInfo {
-    let device = headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    pb::ClientInfo { device: device.unwrap_or_default(), ip_address: origin.address.to_string() }
+/// Where a login comes from, for the list of sessions: under the name that was given, or else the user agent.
+fn client(visit: &Visit, name: Option<String>) -> pb::ClientInfo {
+    let device = name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| visit.device.clone());
+    pb::ClientInfo { device, ip_address: visit.address.clone() }
 }
 
 async fn authenticated(

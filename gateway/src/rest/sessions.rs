@@ -12,7 +12,7 @@ use super::{Answer, Done, Shared, Yes};
 use crate::{
     edge::Edge,
     error::ErrorObject,
-    extract::{Bearer, SessionPath},
+    extract::{Bearer, SessionPath, Visitor},
     json::Session,
 };
 
@@ -58,10 +58,16 @@ async fn list(State(edge): Shared, bearer: Bearer) -> Answer<Json<Sessions>> {
         (status = 200, description = "Ended", body = Done),
         (status = 404, description = "SESSION_NOT_FOUND", body = ErrorObject),
     ))]
-async fn end(State(edge): Shared, bearer: Bearer, SessionPath(session_id): SessionPath) -> Answer<Json<Done>> {
+async fn end(
+    State(edge): Shared,
+    bearer: Bearer,
+    Visitor(visit): Visitor,
+    SessionPath(session_id): SessionPath,
+) -> Answer<Json<Done>> {
     let own = bearer.user.session_id.is_some_and(|id| id.to_string() == session_id);
     let message = pb::RevokeSessionRequest { session_id };
-    edge.again(&bearer.token, message, async |request| edge.clients.auth().revoke_session(request).await).await?;
+    let call = async |request| edge.clients.auth().revoke_session(request).await;
+    edge.auth_again(&visit, Some(&bearer.user), message, call).await?;
     if own {
         edge.ended_here(&bearer.user);
     }
@@ -70,10 +76,14 @@ async fn end(State(edge): Shared, bearer: Bearer, SessionPath(session_id): Sessi
 
 /// Ends every session but the caller's.
 #[utoipa::path(delete, path = "/auth/sessions", tag = "Sessions", operation_id = "endOtherSessions",
-    security(("bearer" = [])), responses((status = 200, description = "Ended", body = Done)))]
-async fn end_others(State(edge): Shared, bearer: Bearer) -> Answer<Json<Done>> {
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "Ended", body = Done),
+        (status = 403, description = "REAUTHENTICATION_REQUIRED: prove first who you are", body = ErrorObject),
+    ))]
+async fn end_others(State(edge): Shared, bearer: Bearer, Visitor(visit): Visitor) -> Answer<Json<Done>> {
     let message = pb::RevokeOtherSessionsRequest {};
-    edge.again(&bearer.token, message, async |request| edge.clients.auth().revoke_other_sessions(request).await)
-        .await?;
+    let call = async |request| edge.clients.auth().revoke_other_sessions(request).await;
+    edge.auth_again(&visit, Some(&bearer.user), message, call).await?;
     Ok(Json(Done::new("All other sessions ended successfully")))
 }

@@ -56,7 +56,7 @@ async fn every_documented_operation_exists_and_every_method_of_a_route_is_docume
 }
 
 /// The routes of the contract, written out once more.
-const CONTRACT: [(&str, &str); 28] = [
+const CONTRACT: [(&str, &str); 34] = [
     ("post", "/api/auth/register"),
     ("post", "/api/auth/login"),
     ("post", "/api/auth/refresh"),
@@ -65,9 +65,15 @@ const CONTRACT: [(&str, &str); 28] = [
     ("get", "/api/auth/profile"),
     ("put", "/api/auth/profile"),
     ("put", "/api/auth/password"),
+    ("post", "/api/auth/reauthenticate"),
+    ("get", "/api/auth/history"),
     ("get", "/api/auth/sessions"),
     ("delete", "/api/auth/sessions"),
     ("delete", "/api/auth/sessions/{id}"),
+    ("get", "/api/admin/audit"),
+    ("get", "/api/admin/audit/export"),
+    ("get", "/api/admin/users"),
+    ("put", "/api/admin/users/{id}/role"),
     ("get", "/api/users"),
     ("get", "/api/users/{id}"),
     ("get", "/.well-known/jwks.json"),

@@ -46,7 +46,7 @@ pub(crate) async fn a_taken_name_and_a_taken_id_are_told_apart_and_change_nothin
         (same_all, Created::IdTaken),
     ] {
         let first = session(attempt.id);
-        assert_eq!(store.create_account(&attempt, &first).await.expect("judged"), expected);
+        assert_eq!(store.create_account(&attempt, &first, &[]).await.expect("judged"), expected);
         assert!(store.session(first.id).await.expect("read").is_none());
     }
     assert!(store.credentials(&Login::Username("bob".into())).await.expect("read").is_none());
@@ -64,7 +64,7 @@ pub(crate) async fn of_racing_registrations_of_one_name_one_wins(store: Arc<dyn 
                 _ => NewAccount { username: username(&format!("ada-{index}")), ..account("ada") },
             };
             tokio::spawn(async move {
-                let created = store.create_account(&attempt, &session(attempt.id)).await.expect("judged");
+                let created = store.create_account(&attempt, &session(attempt.id), &[]).await.expect("judged");
                 (index % 2, created)
             })
         })
@@ -84,7 +84,7 @@ pub(crate) async fn of_racing_registrations_of_one_name_one_wins(store: Arc<dyn 
 pub(crate) async fn a_rename_frees_the_old_name_and_queues_its_version(store: Arc<dyn Store>) {
     let (made, _) = member(&store, "ada").await;
     let later = NOW.plus(MINUTE);
-    let renamed = store.rename(made.id, &username("Countess"), later, later).await.expect("renamed");
+    let renamed = store.rename(made.id, &username("Countess"), later, later, &[]).await.expect("renamed");
     let Renamed::Renamed(account) = renamed else { panic!("{renamed:?}") };
     assert_eq!((account.username.as_str(), account.updated_at), ("Countess", later));
     assert_eq!(store.account(made.id).await.expect("read"), Some(account));
@@ -94,8 +94,8 @@ pub(crate) async fn a_rename_frees_the_old_name_and_queues_its_version(store: Ar
     let next = store.next_delivery(made.id).await.expect("read").expect("queued");
     assert_eq!((next.version, next.username.as_str(), next.news), (2, "Countess", News::Renamed));
     let stranger = account_named("ada");
-    assert_eq!(store.create_account(&stranger, &session(stranger.id)).await.expect("made"), Created::Made);
-    let missing = store.rename(account_named("x-y").id, &username("nobody"), later, later).await.expect("judged");
+    assert_eq!(store.create_account(&stranger, &session(stranger.id), &[]).await.expect("made"), Created::Made);
+    let missing = store.rename(account_named("x-y").id, &username("nobody"), later, later, &[]).await.expect("judged");
     assert!(matches!(missing, Renamed::Missing), "{missing:?}");
 }
 
@@ -107,11 +107,11 @@ pub(crate) async fn a_rename_to_the_same_letters_changes_nothing(store: Arc<dyn 
     let (made, _) = member(&store, "ada").await;
     store.delivered(made.id, 1).await.expect("noted");
     let later = NOW.plus(MINUTE);
-    let same = store.rename(made.id, &username("ada"), later, later).await.expect("judged");
+    let same = store.rename(made.id, &username("ada"), later, later, &[]).await.expect("judged");
     assert!(matches!(&same, Renamed::Renamed(account) if account.updated_at == NOW), "{same:?}");
     assert!(store.next_delivery(made.id).await.expect("read").is_none());
     // Another case is another name to look at, and still one's own.
-    let other = store.rename(made.id, &username("ADA"), later, later).await.expect("judged");
+    let other = store.rename(made.id, &username("ADA"), later, later, &[]).await.expect("judged");
     assert!(matches!(&other, Renamed::Renamed(account) if account.username.as_str() == "ADA"), "{other:?}");
     assert_eq!(store.next_delivery(made.id).await.expect("read").expect("queued").version, 2);
 }
@@ -119,7 +119,7 @@ pub(crate) async fn a_rename_to_the_same_letters_changes_nothing(store: Arc<dyn 
 pub(crate) async fn a_rename_to_a_taken_name_is_refused(store: Arc<dyn Store>) {
     let (ada, _) = member(&store, "ada").await;
     let (bob, _) = member(&store, "bob").await;
-    let taken = store.rename(bob.id, &username("ADA"), NOW, NOW).await.expect("judged");
+    let taken = store.rename(bob.id, &username("ADA"), NOW, NOW, &[]).await.expect("judged");
     assert!(matches!(taken, Renamed::Taken), "{taken:?}");
     assert_eq!(store.account(bob.id).await.expect("read").expect("there").username.as_str(), "bob");
     assert_eq!(store.account(ada.id).await.expect("read").expect("there").username.as_str(), "ada");
@@ -132,7 +132,7 @@ pub(crate) async fn of_racing_renames_to_one_name_one_wins(store: Arc<dyn Store>
         let (member, _) = member(&store, &format!("member-{index}")).await;
         let store = store.clone();
         calls.push(tokio::spawn(async move {
-            store.rename(member.id, &username("countess"), NOW, NOW).await.expect("judged")
+            store.rename(member.id, &username("countess"), NOW, NOW, &[]).await.expect("judged")
         }));
     }
     let mut won = 0;

@@ -27,7 +27,7 @@ pub(crate) async fn text_of_any_script_and_size_comes_back_as_it_went_in(store: 
             ..account(&format!("member-{}", text.len()))
         };
         let first = NewSession { device: text.clone(), ip_address: text.clone(), ..session(attempt.id) };
-        assert_eq!(store.create_account(&attempt, &first).await.expect("made"), Created::Made);
+        assert_eq!(store.create_account(&attempt, &first, &[]).await.expect("made"), Created::Made);
         let found = store.credentials_by_id(attempt.id).await.expect("read").expect("there");
         assert_eq!((found.password_hash, found.account.roles), (attempt.password_hash, attempt.roles));
         let read = store.session(first.id).await.expect("read").expect("there");
@@ -36,7 +36,7 @@ pub(crate) async fn text_of_any_script_and_size_comes_back_as_it_went_in(store: 
         assert_eq!(next.news, News::Created { first_name: text.clone(), last_name: text });
     }
     let without = NewAccount { roles: Vec::new(), ..account("nobody") };
-    store.create_account(&without, &session(without.id)).await.expect("made");
+    store.create_account(&without, &session(without.id), &[]).await.expect("made");
     assert!(store.account(without.id).await.expect("read").expect("there").roles.is_empty());
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn times_at_the_edges_come_back_as_they_went_in(store: Arc<dyn 
             access_expires_at: at,
             ..session(attempt.id)
         };
-        store.create_account(&attempt, &opened).await.expect("made");
+        store.create_account(&attempt, &opened, &[]).await.expect("made");
         let found = store.account(attempt.id).await.expect("read").expect("there");
         assert_eq!((found.created_at, found.updated_at), (at, at));
         let read = store.session(opened.id).await.expect("read").expect("there");
@@ -59,7 +59,7 @@ pub(crate) async fn times_at_the_edges_come_back_as_they_went_in(store: Arc<dyn 
         assert_eq!((read.expires_at, read.ends_at), (last, last));
         let listed = store.sessions(attempt.id, at, None, 10).await.expect("read");
         assert_eq!(listed.len(), usize::from(at < last), "what expires now is over");
-        let ended = store.end_session(attempt.id, opened.id, NOW, last).await.expect("judged");
+        let ended = store.end_session(attempt.id, opened.id, NOW, last, &[]).await.expect("judged");
         assert!(matches!(ended, End::Ended(_)), "{ended:?}");
     }
     let page = store.revocations(0, Millis(i64::MAX - 1), 10).await.expect("read");
@@ -85,7 +85,7 @@ pub(crate) async fn pages_have_two_ends(store: Arc<dyn Store>) {
     assert!(listed(at(NOW, first.id), 9).await.is_empty(), "after the last");
     assert!(listed(at(Millis(i64::MIN), lowest), 9).await.is_empty(), "far after the last");
     for id in [first.id, second.id] {
-        store.end_session(account.id, id, NOW, NOW.plus(HOUR)).await.expect("ended");
+        store.end_session(account.id, id, NOW, NOW.plus(HOUR), &[]).await.expect("ended");
     }
     for (after, limit, numbers, head) in [
         (i64::MIN, 9, vec![1, 2], 2),
@@ -112,12 +112,12 @@ pub(crate) async fn what_nobody_has_is_missing_everywhere_alike(store: Arc<dyn S
         assert!(store.next_delivery(user).await.expect("read").is_none());
         store.delivered(user, 1).await.expect("nothing to do");
         store.postpone_delivery(user, 1, NOW).await.expect("nothing to do");
-        let renamed = store.rename(user, &username("nobody"), NOW, NOW).await.expect("judged");
+        let renamed = store.rename(user, &username("nobody"), NOW, NOW, &[]).await.expect("judged");
         assert!(matches!(renamed, Renamed::Missing), "{renamed:?}");
         assert_eq!(store.open_session(&opening(&nobody, &gone)).await.expect("judged"), Opened::PasswordChanged);
-        assert_eq!(store.end_session(user, gone.id, NOW, NOW).await.expect("judged"), End::Missing);
+        assert_eq!(store.end_session(user, gone.id, NOW, NOW, &[]).await.expect("judged"), End::Missing);
         let none = EndedSessions::default();
-        assert_eq!(store.end_other_sessions(user, gone.id, NOW, NOW).await.expect("ended"), none);
+        assert_eq!(store.end_other_sessions(user, gone.id, NOW, NOW, &[]).await.expect("ended"), none);
         assert_eq!(store.rotate(&rotation(&gone, 0, NOW)).await.expect("judged"), Rotated::Expired);
         let change = PasswordChange {
             user_id: user,
@@ -126,6 +126,7 @@ pub(crate) async fn what_nobody_has_is_missing_everywhere_alike(store: Arc<dyn S
             keep: gone.id,
             now: NOW,
             revoked_until: NOW,
+            audit: Vec::new(),
         };
         assert_eq!(store.change_password(&change).await.expect("judged"), PasswordChanged::Stale);
     }

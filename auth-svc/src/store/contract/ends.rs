@@ -17,8 +17,8 @@ pub(crate) async fn a_session_ends_once_with_one_revocation(store: Arc<dyn Store
     assert_eq!(revocations(&store, 0, 10).await, RevocationPage::default());
     let (account, first) = member(&store, "ada").await;
     let until = NOW.plus(HOUR);
-    assert_eq!(store.end_session(account.id, first.id, NOW, until).await.expect("judged"), End::Ended(1));
-    assert_eq!(store.end_session(account.id, first.id, NOW, until).await.expect("judged"), End::Over);
+    assert_eq!(store.end_session(account.id, first.id, NOW, until, &[]).await.expect("judged"), End::Ended(1));
+    assert_eq!(store.end_session(account.id, first.id, NOW, until, &[]).await.expect("judged"), End::Over);
     let page = revocations(&store, 0, 10).await;
     assert_eq!((page.head, page.revocations.len()), (1, 1));
     assert_eq!((page.revocations[0].number, page.revocations[0].session_id), (1, first.id));
@@ -26,7 +26,7 @@ pub(crate) async fn a_session_ends_once_with_one_revocation(store: Arc<dyn Store
     assert_eq!(session.ended_at, Some(NOW));
     // Age ends a session without a revocation: its tokens are over with it.
     let second = login(&store, &account, NOW).await;
-    let over = store.end_session(account.id, second.id, second.expires_at, until).await.expect("judged");
+    let over = store.end_session(account.id, second.id, second.expires_at, until, &[]).await.expect("judged");
     assert_eq!(over, End::Over);
     assert_eq!(revocations(&store, 0, 10).await.head, 1);
 }
@@ -35,7 +35,7 @@ pub(crate) async fn a_session_of_somebody_else_is_missing(store: Arc<dyn Store>)
     let (account, _) = member(&store, "ada").await;
     let (_, others) = member(&store, "bob").await;
     for id in [others.id, SessionId(uuid::Uuid::now_v7())] {
-        assert_eq!(store.end_session(account.id, id, NOW, NOW).await.expect("judged"), End::Missing);
+        assert_eq!(store.end_session(account.id, id, NOW, NOW, &[]).await.expect("judged"), End::Missing);
     }
     assert_eq!(store.session(others.id).await.expect("read").expect("there").ended_at, None);
     assert_eq!(revocations(&store, 0, 10).await.head, 0);
@@ -47,7 +47,7 @@ pub(crate) async fn a_revocation_outlives_the_last_access_token(store: Arc<dyn S
     let late = NOW.plus(3 * HOUR);
     store.rotate(&rotation(&first, 0, late)).await.expect("refreshed");
     for session in [&first, &second] {
-        store.end_session(account.id, session.id, late, late.plus(MINUTE)).await.expect("ended");
+        store.end_session(account.id, session.id, late, late.plus(MINUTE), &[]).await.expect("ended");
     }
     let page = revocations(&store, 0, 10).await;
     assert_eq!(page.revocations[0].expires_at, late.plus(15 * MINUTE).plus(CLOCK_LEEWAY));
@@ -59,7 +59,7 @@ pub(crate) async fn all_other_sessions_end_and_the_callers_stays(store: Arc<dyn 
     let (_, others) = member(&store, "bob").await;
     login(&store, &account, NOW).await;
     login(&store, &account, NOW).await;
-    let end = || store.end_other_sessions(account.id, first.id, NOW, NOW.plus(HOUR));
+    let end = || store.end_other_sessions(account.id, first.id, NOW, NOW.plus(HOUR), &[]);
     assert_eq!(end().await.expect("ended"), EndedSessions { count: 2, head: Some(2) });
     assert_eq!(end().await.expect("ended"), EndedSessions { count: 0, head: None });
     let alive = store.sessions(account.id, NOW, None, 10).await.expect("read");
@@ -75,6 +75,7 @@ fn change(user_id: crate::account::UserId, keep: SessionId) -> PasswordChange {
         keep,
         now: NOW.plus(MINUTE),
         revoked_until: NOW.plus(HOUR),
+        audit: Vec::new(),
     }
 }
 
@@ -106,7 +107,7 @@ pub(crate) async fn revocations_are_dense_and_come_in_pages(store: Arc<dyn Store
         let session = login(&store, &account, NOW).await;
         let (store, user) = (store.clone(), account.id);
         calls.push(tokio::spawn(async move {
-            store.end_session(user, session.id, NOW, NOW.plus(HOUR)).await.expect("ended")
+            store.end_session(user, session.id, NOW, NOW.plus(HOUR), &[]).await.expect("ended")
         }));
     }
     // A reader beside the writers never sees a number before the one below it.
@@ -126,7 +127,7 @@ pub(crate) async fn revocations_are_dense_and_come_in_pages(store: Arc<dyn Store
 
 pub(crate) async fn expired_revocations_are_left_out_and_counted(store: Arc<dyn Store>) {
     let (account, first) = member(&store, "ada").await;
-    store.end_session(account.id, first.id, NOW, NOW.plus(HOUR)).await.expect("ended");
+    store.end_session(account.id, first.id, NOW, NOW.plus(HOUR), &[]).await.expect("ended");
     let page = store.revocations(0, NOW.plus(HOUR), 10).await.expect("read");
     assert_eq!(page, RevocationPage { revocations: Vec::new(), head: 1 });
 }
@@ -134,7 +135,7 @@ pub(crate) async fn expired_revocations_are_left_out_and_counted(store: Arc<dyn 
 pub(crate) async fn what_has_expired_is_forgotten_and_the_numbers_go_on(store: Arc<dyn Store>) {
     let (account, first) = member(&store, "ada").await;
     let second = login(&store, &account, NOW.plus(30 * HOUR)).await;
-    store.end_session(account.id, first.id, NOW, NOW.plus(HOUR)).await.expect("ended");
+    store.end_session(account.id, first.id, NOW, NOW.plus(HOUR), &[]).await.expect("ended");
     let spend = crate::store::WsSpend {
         jti: uuid::Uuid::new_v4(),
         session_id: second.id,
@@ -151,6 +152,6 @@ pub(crate) async fn what_has_expired_is_forgotten_and_the_numbers_go_on(store: A
     assert_eq!(store.prune(first.expires_at, 1).await.expect("pruned"), 1);
     assert!(store.session(first.id).await.expect("read").is_none());
     let third = login(&store, &account, NOW).await;
-    assert_eq!(store.end_session(account.id, third.id, NOW, NOW).await.expect("ended"), End::Ended(2));
+    assert_eq!(store.end_session(account.id, third.id, NOW, NOW, &[]).await.expect("ended"), End::Ended(2));
     assert!(store.account(account.id).await.expect("read").is_some());
 }

@@ -26,7 +26,7 @@ pub(crate) async fn a_new_account_queues_its_profile(store: Arc<dyn Store>) {
 pub(crate) async fn deliveries_of_an_account_come_in_order(store: Arc<dyn Store>) {
     let (made, _) = member(&store, "ada").await;
     for name in ["second", "third"] {
-        store.rename(made.id, &username(name), NOW, NOW).await.expect("renamed");
+        store.rename(made.id, &username(name), NOW, NOW, &[]).await.expect("renamed");
     }
     for (version, name) in [(1, "ada"), (2, "second"), (3, "third")] {
         let next = store.next_delivery(made.id).await.expect("read").expect("queued");
@@ -40,7 +40,7 @@ pub(crate) async fn a_claimed_delivery_is_left_alone_for_its_lease(store: Arc<dy
     let mut made = Vec::new();
     for name in ["ada", "bob", "cyd"] {
         let account = NewAccount { delivery_due_at: NOW, ..account(name) };
-        store.create_account(&account, &session(account.id)).await.expect("made");
+        store.create_account(&account, &session(account.id), &[]).await.expect("made");
         made.push(account.id);
     }
     let until = NOW.plus(MINUTE);
@@ -68,7 +68,7 @@ pub(crate) async fn a_postponed_delivery_counts_its_attempts(store: Arc<dyn Stor
 pub(crate) async fn only_the_first_delivery_of_an_account_is_claimed(store: Arc<dyn Store>) {
     let (made, _) = member(&store, "ada").await;
     // The rename is due and the profile before it is not: the rename waits for it.
-    store.rename(made.id, &username("countess"), NOW, NOW).await.expect("renamed");
+    store.rename(made.id, &username("countess"), NOW, NOW, &[]).await.expect("renamed");
     assert!(store.claim_deliveries(NOW, NOW.plus(HOUR), 10).await.expect("claimed").is_empty());
     store.delivered(made.id, 1).await.expect("noted");
     assert_eq!(store.claim_deliveries(NOW, NOW.plus(HOUR), 10).await.expect("claimed"), [made.id]);

@@ -32,7 +32,7 @@ pub(crate) async fn revocation_numbers_become_visible_in_their_order(store: Arc<
                 let (account, kept) = member(&store, &format!("member-{index}")).await;
                 for _ in 0..ROUNDS {
                     let one = login(&store, &account, NOW).await;
-                    let ended = store.end_session(account.id, one.id, NOW, until).await.expect("ended");
+                    let ended = store.end_session(account.id, one.id, NOW, until, &[]).await.expect("ended");
                     assert!(matches!(ended, End::Ended(_)), "{ended:?}");
                     let stolen = login(&store, &account, NOW).await;
                     for generation in [0, 1, 0] {
@@ -43,7 +43,7 @@ pub(crate) async fn revocation_numbers_become_visible_in_their_order(store: Arc<
                         );
                     }
                     login(&store, &account, NOW).await;
-                    let others = store.end_other_sessions(account.id, kept.id, NOW, until).await.expect("ended");
+                    let others = store.end_other_sessions(account.id, kept.id, NOW, until, &[]).await.expect("ended");
                     assert_eq!(others.count, 1);
                 }
             })
@@ -85,6 +85,7 @@ pub(crate) async fn no_login_with_the_old_password_outlives_its_change(store: Ar
             keep: kept.id,
             now: NOW,
             revoked_until: NOW.plus(HOUR),
+            audit: Vec::new(),
         };
         let logins = (0..6).map(|_| {
             let (store, opening) = (store.clone(), opening(&account, &session(account.id)));
@@ -111,6 +112,7 @@ pub(crate) async fn racing_changes_of_one_password_change_it_once(store: Arc<dyn
             keep: kept.id,
             now: NOW,
             revoked_until: NOW.plus(HOUR),
+            audit: Vec::new(),
         };
         let store = store.clone();
         async move { store.change_password(&change).await.expect("judged") }
@@ -129,10 +131,10 @@ pub(crate) async fn racing_ends_of_one_session_end_it_once(store: Arc<dyn Store>
         async move {
             // Some end the one, others all but the other.
             if index % 2 == 0 {
-                let ended = store.end_session(account.id, first.id, NOW, NOW).await.expect("judged");
+                let ended = store.end_session(account.id, first.id, NOW, NOW, &[]).await.expect("judged");
                 u32::from(matches!(ended, End::Ended(_)))
             } else {
-                store.end_other_sessions(account.id, second.id, NOW, NOW).await.expect("ended").count
+                store.end_other_sessions(account.id, second.id, NOW, NOW, &[]).await.expect("ended").count
             }
         }
     }))
@@ -165,7 +167,7 @@ pub(crate) async fn two_who_swap_names_at_once_are_both_answered(store: Arc<dyn 
         let (bob, _) = member(&store, &names[1]).await;
         together([(ada.id, names[1].clone()), (bob.id, names[0].clone())].map(|(id, name)| {
             let store = store.clone();
-            async move { store.rename(id, &username(&name), NOW, NOW).await.expect("judged") }
+            async move { store.rename(id, &username(&name), NOW, NOW, &[]).await.expect("judged") }
         }))
         .await;
         let mut now = Vec::new();
@@ -181,7 +183,7 @@ pub(crate) async fn racing_workers_claim_each_delivery_once(store: Arc<dyn Store
     let mut made = BTreeSet::new();
     for index in 0..20 {
         let account = NewAccount { delivery_due_at: NOW, ..account(&format!("member-{index}")) };
-        store.create_account(&account, &session(account.id)).await.expect("made");
+        store.create_account(&account, &session(account.id), &[]).await.expect("made");
         made.insert(account.id);
     }
     let mut claimed = Vec::new();
@@ -219,7 +221,7 @@ pub(crate) async fn a_caller_that_goes_away_leaves_a_whole_write_or_none(store: 
     for index in 0..200_u64 {
         let attempt = account(&format!("member-{index}"));
         let first = session(attempt.id);
-        let mut call = store.create_account(&attempt, &first);
+        let mut call = store.create_account(&attempt, &first, &[]);
         // Left after so many looks at it, wherever it stands then; the last ones get to their end.
         for _ in 0..index * index {
             if futures::poll!(&mut call).is_ready() {
@@ -230,7 +232,7 @@ pub(crate) async fn a_caller_that_goes_away_leaves_a_whole_write_or_none(store: 
         drop(call);
         // The same again waits for what is still on its way.
         let again = NewSession { id: session(attempt.id).id, ..first.clone() };
-        let made = store.create_account(&attempt, &again).await.expect("judged");
+        let made = store.create_account(&attempt, &again, &[]).await.expect("judged");
         assert_ne!(made, Created::NameTaken);
         let (there, missing) = if made == Created::IdTaken { (&first, &again) } else { (&again, &first) };
         assert!(store.session(there.id).await.expect("read").is_some());

@@ -107,7 +107,7 @@ pub(crate) async fn a_session_is_never_lengthened_past_its_end(store: Arc<dyn St
 pub(crate) async fn an_expired_ended_or_forgotten_session_is_not_refreshed(store: Arc<dyn Store>) {
     let (account, first) = member(&store, "ada").await;
     assert_eq!(rotate(&store, &rotation(&first, 0, first.expires_at)).await, Rotated::Expired);
-    store.end_session(account.id, first.id, NOW, NOW.plus(HOUR)).await.expect("ended");
+    store.end_session(account.id, first.id, NOW, NOW.plus(HOUR), &[]).await.expect("ended");
     assert_eq!(rotate(&store, &rotation(&first, 0, NOW)).await, Rotated::Ended);
     store.prune(first.expires_at, 100).await.expect("pruned");
     assert!(store.session(first.id).await.expect("read").is_none());

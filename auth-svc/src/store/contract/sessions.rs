@@ -33,6 +33,7 @@ pub(crate) async fn a_login_with_a_password_that_has_changed_opens_nothing(store
         keep: first.id,
         now: NOW,
         revoked_until: NOW.plus(HOUR),
+        audit: Vec::new(),
     };
     store.change_password(&change).await.expect("changed");
     let late = session(account.id);
@@ -77,7 +78,7 @@ pub(crate) async fn live_sessions_are_listed_in_pages_last_used_first(store: Arc
         expected.push((at, opened.id));
     }
     let ended = login(&store, &account, NOW.plus(9 * MINUTE)).await;
-    store.end_session(account.id, ended.id, NOW.plus(9 * MINUTE), NOW).await.expect("ended");
+    store.end_session(account.id, ended.id, NOW.plus(9 * MINUTE), NOW, &[]).await.expect("ended");
     expected.push((NOW, store.sessions(account.id, NOW, None, 100).await.expect("read").last().expect("first").id));
     expected.sort_unstable();
     expected.dedup();
@@ -111,9 +112,15 @@ pub(crate) async fn a_ws_token_is_spent_once(store: Arc<dyn Store>) {
     let (_, first) = member(&store, "ada").await;
     let token = spend(&first);
     let roles = vec!["user".to_owned(), "admin".to_owned()];
-    assert_eq!(store.spend_ws(&token).await.expect("judged"), WsSpent::Spent(roles.clone()));
+    assert_eq!(
+        store.spend_ws(&token).await.expect("judged"),
+        WsSpent::Spent { roles: roles.clone(), session_expires_at: first.expires_at }
+    );
     assert_eq!(store.spend_ws(&token).await.expect("judged"), WsSpent::Again);
-    assert_eq!(store.spend_ws(&spend(&first)).await.expect("judged"), WsSpent::Spent(roles));
+    assert_eq!(
+        store.spend_ws(&spend(&first)).await.expect("judged"),
+        WsSpent::Spent { roles, session_expires_at: first.expires_at }
+    );
     let used = store.session(first.id).await.expect("read").expect("there");
     assert_eq!(used.last_used_at, token.now);
 }
@@ -129,8 +136,8 @@ pub(crate) async fn a_ws_token_of_an_ended_expired_or_foreign_session_is_not_spe
     }
     // What was refused is not spent: the rightful owner still can.
     let rightful = WsSpend { jti: foreign.jti, ..spend(&first) };
-    assert!(matches!(store.spend_ws(&rightful).await.expect("judged"), WsSpent::Spent(_)));
-    store.end_session(account.id, first.id, NOW, NOW.plus(HOUR)).await.expect("ended");
+    assert!(matches!(store.spend_ws(&rightful).await.expect("judged"), WsSpent::Spent { .. }));
+    store.end_session(account.id, first.id, NOW, NOW.plus(HOUR), &[]).await.expect("ended");
     assert_eq!(store.spend_ws(&spend(&first)).await.expect("judged"), WsSpent::SessionOver);
 }
 

@@ -4,9 +4,10 @@ use mesh::time::Millis;
 use mesh_postgres::errors;
 use sqlx::{Error, PgConnection};
 
-use super::{outbox, sessions};
+use super::{audit, outbox, sessions};
 use crate::{
     account::{Login, UserId, Username},
+    audit::Entry,
     outbox::{Delivery, News},
     store::{Created, Credentials, NewAccount, NewSession, Renamed},
 };
@@ -18,6 +19,7 @@ pub(super) async fn create(
     write: &mut PgConnection,
     account: &NewAccount,
     session: &NewSession,
+    entries: &[Entry],
 ) -> Result<Created, Error> {
     // Of two that race for anything unique, the second waits here for the first one's commit.
     let made = sqlx::query(
@@ -51,6 +53,7 @@ pub(super) async fn create(
         attempts: 0,
     };
     outbox::insert(write, &delivery, account.delivery_due_at).await?;
+    audit::insert(write, entries).await?;
     Ok(Created::Made)
 }
 
@@ -96,6 +99,7 @@ pub(super) async fn rename(
     username: &Username,
     now: Millis,
     due_at: Millis,
+    entries: &[Entry],
 ) -> Result<Renamed, Error> {
     let there: Option<Credentials> = sqlx::query_as(
         "SELECT id, username, email, password_hash, roles, created_at, updated_at FROM accounts
@@ -126,6 +130,7 @@ pub(super) async fn rename(
     let name = username.as_str().to_owned();
     let delivery = Delivery { user_id: id, version, username: name, news: News::Renamed, attempts: 0 };
     outbox::insert(write, &delivery, due_at).await?;
+    audit::insert(write, entries).await?;
     account.username = username.clone();
     account.updated_at = now;
     Ok(Renamed::Renamed(account))

@@ -7,12 +7,13 @@ use mesh::time::Millis;
 use sqlx::{Error, FromRow as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::rows::SessionRow;
+use super::{audit, rows::SessionRow};
 use crate::{
     account::UserId,
+    audit::Entry,
     revocation::{Revocation, RevocationPage},
     session::{Session, SessionId},
-    store::{End, EndedSessions, PasswordChange, PasswordChanged, revocation_of},
+    store::{Credentials, End, EndedSessions, PasswordChange, PasswordChanged, RoleChange, RolesSet, revocation_of},
 };
 
 /// Ends one live session, whose row is locked; the number of its revocation.
@@ -65,7 +66,7 @@ pub(super) async fn these(
     }
     let rows: Vec<SessionRow> = sqlx::query_as(
         "SELECT id, user_id, device, ip_address, refresh_hash, created_at, last_used_at, expires_at, ends_at,
-                access_expires_at, ended_at
+                access_expires_at, ended_at, place, authenticated_at, amr
          FROM sessions WHERE id = ANY($1) AND ended_at IS NULL AND expires_at > $2 ORDER BY id FOR UPDATE",
     )
     .bind(ids)
@@ -92,10 +93,11 @@ pub(super) async fn one(
     session: SessionId,
     now: Millis,
     revoked_until: Millis,
+    entries: &[Entry],
 ) -> Result<End, Error> {
     let row: Option<SessionRow> = sqlx::query_as(
         "SELECT id, user_id, device, ip_address, refresh_hash, created_at, last_used_at, expires_at, ends_at,
-                access_expires_at, ended_at
+                access_expires_at, ended_at, place, authenticated_at, amr
          FROM sessions WHERE id = $1 AND user_id = $2 FOR UPDATE",
     )
     .bind(session.0)
@@ -106,10 +108,27 @@ pub(super) async fn one(
     if session.ended_at.is_some() || session.expires_at <= now {
         return Ok(End::Over);
     }
-    Ok(End::Ended(end(write, &session, now, revoked_until).await?))
+    let number = end(write, &session, now, revoked_until).await?;
+    audit::insert(write, entries).await?;
+    Ok(End::Ended(number))
 }
 
 pub(super) async fn others(
+    write: &mut PgConnection,
+    user: UserId,
+    keep: SessionId,
+    now: Millis,
+    revoked_until: Millis,
+    entries: &[Entry],
+) -> Result<EndedSessions, Error> {
+    let ended = end_but(write, user, keep, now, revoked_until).await?;
+    if ended.count > 0 {
+        audit::insert(write, entries).await?;
+    }
+    Ok(ended)
+}
+
+async fn end_but(
     write: &mut PgConnection,
     user: UserId,
     keep: SessionId,
@@ -125,6 +144,35 @@ pub(super) async fn others(
     .fetch_all(&mut *write)
     .await?;
     these(write, &ids, now, revoked_until).await
+}
+
+pub(super) async fn set_roles(write: &mut PgConnection, change: &RoleChange) -> Result<RolesSet, Error> {
+    let there: Option<Credentials> = sqlx::query_as(
+        "SELECT id, username, email, password_hash, roles, created_at, updated_at FROM accounts
+         WHERE id = $1 FOR UPDATE",
+    )
+    .bind(change.user_id.0)
+    .fetch_optional(&mut *write)
+    .await?;
+    let Some(Credentials { mut account, .. }) = there else { return Ok(RolesSet::Missing) };
+    if account.roles == change.roles {
+        return Ok(RolesSet::Set { account, ended: EndedSessions::default() });
+    }
+    sqlx::query("UPDATE accounts SET roles = $2, updated_at = $3 WHERE id = $1")
+        .bind(change.user_id.0)
+        .bind(&change.roles)
+        .bind(change.now.0)
+        .execute(&mut *write)
+        .await?;
+    let mut ended = EndedSessions::default();
+    if account.roles.iter().any(|role| !change.roles.contains(role)) {
+        // No session has the nil id, so none is kept.
+        ended = end_but(write, change.user_id, SessionId(Uuid::nil()), change.now, change.revoked_until).await?;
+    }
+    audit::insert(write, &change.audit).await?;
+    account.roles.clone_from(&change.roles);
+    account.updated_at = change.now;
+    Ok(RolesSet::Set { account, ended })
 }
 
 pub(super) async fn change_password(
@@ -144,7 +192,8 @@ pub(super) async fn change_password(
     if changed.rows_affected() == 0 {
         return Ok(PasswordChanged::Stale);
     }
-    let ended = others(write, change.user_id, change.keep, change.now, change.revoked_until).await?;
+    let ended = end_but(write, change.user_id, change.keep, change.now, change.revoked_until).await?;
+    audit::insert(write, &change.audit).await?;
     Ok(PasswordChanged::Changed(ended))
 }
 

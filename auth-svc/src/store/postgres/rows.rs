@@ -3,13 +3,16 @@
 
 use mesh::time::Millis;
 use sqlx::{FromRow, Row as _, postgres::PgRow};
+use uuid::Uuid;
 
 use crate::{
     account::{Account, Email, UserId, Username},
+    audit::{Actor, Entry, Event},
     outbox::{Delivery, News},
+    proof::Method,
     refresh::RefreshHash,
     revocation::Revocation,
-    session::{Session, SessionId},
+    session::{Client, Session, SessionId},
     store::Credentials,
 };
 
@@ -50,6 +53,9 @@ impl FromRow<'_, PgRow> for SessionRow {
             user_id: UserId(row.try_get("user_id")?),
             device: row.try_get("device")?,
             ip_address: row.try_get("ip_address")?,
+            place: row.try_get("place")?,
+            authenticated_at: millis(row, "authenticated_at")?,
+            amr: Method::split(row.try_get("amr")?),
             created_at: millis(row, "created_at")?,
             last_used_at: millis(row, "last_used_at")?,
             expires_at: millis(row, "expires_at")?,
@@ -86,6 +92,29 @@ impl FromRow<'_, PgRow> for Delivery {
             username: row.try_get("username")?,
             news,
             attempts: attempts.try_into().map_err(|error| bad("attempts", error))?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for Entry {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let (kind, actor, event): (&str, &str, &str) =
+            (row.try_get("actor_kind")?, row.try_get("actor")?, row.try_get("event")?);
+        Ok(Self {
+            id: row.try_get("id")?,
+            at: millis(row, "at")?,
+            event: Event::kept(event),
+            succeeded: row.try_get("succeeded")?,
+            actor: Actor::kept(kind, actor).ok_or_else(|| bad("actor", "no actor"))?,
+            subject: row.try_get::<Option<Uuid>, _>("subject_id")?.map(UserId),
+            session: row.try_get::<Option<Uuid>, _>("session_id")?.map(SessionId),
+            client: Client {
+                device: row.try_get("device")?,
+                ip_address: row.try_get("ip_address")?,
+                place: row.try_get("place")?,
+                request_id: row.try_get("request_id")?,
+            },
+            detail: row.try_get("detail")?,
         })
     }
 }

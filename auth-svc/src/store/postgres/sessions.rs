@@ -4,9 +4,11 @@ use mesh::time::Millis;
 use sqlx::{Error, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{ends, rows::SessionRow};
+use super::{audit, ends, rows::SessionRow};
 use crate::{
     account::UserId,
+    audit::Entry,
+    proof::Method,
     session::{Session, SessionId},
     store::{NewSession, Opened, Opening, Rotated, Rotation, SessionCursor, WsSpend, WsSpent},
 };
@@ -17,8 +19,8 @@ const USE_RESOLUTION_MS: i64 = 60_000;
 pub(super) async fn insert(write: &mut PgConnection, session: &NewSession) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO sessions (id, user_id, device, ip_address, refresh_hash, created_at, last_used_at, expires_at,
-                               ends_at, access_expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9)",
+                               ends_at, access_expires_at, place, authenticated_at, amr)
+         VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $6, $11)",
     )
     .bind(session.id.0)
     .bind(session.user_id.0)
@@ -29,6 +31,8 @@ pub(super) async fn insert(write: &mut PgConnection, session: &NewSession) -> Re
     .bind(session.expires_at.0)
     .bind(session.ends_at.0)
     .bind(session.access_expires_at.0)
+    .bind(&session.place)
+    .bind(Method::join(&session.amr))
     .execute(write)
     .await?;
     Ok(())
@@ -64,13 +68,17 @@ pub(super) async fn open(write: &mut PgConnection, opening: &Opening) -> Result<
     .await?;
     let ended = ends::these(write, &surplus, session.created_at, opening.revoked_until).await?;
     insert(write, session).await?;
+    audit::insert(write, &opening.audit).await?;
+    if ended.count > 0 {
+        audit::insert(write, std::slice::from_ref(&opening.over_limit)).await?;
+    }
     Ok(Opened::Open { head: ended.head })
 }
 
 pub(super) async fn by_id(read: &mut PgConnection, id: SessionId) -> Result<Option<Session>, Error> {
     let row: Option<SessionRow> = sqlx::query_as(
         "SELECT id, user_id, device, ip_address, refresh_hash, created_at, last_used_at, expires_at, ends_at,
-                access_expires_at, ended_at
+                access_expires_at, ended_at, place, authenticated_at, amr
          FROM sessions WHERE id = $1",
     )
     .bind(id.0)
@@ -90,7 +98,7 @@ pub(super) async fn of_user(
     let (used, id) = after.map_or((i64::MAX, Uuid::max()), |after| (after.last_used_at.0, after.id.0));
     let rows: Vec<SessionRow> = sqlx::query_as(
         "SELECT id, user_id, device, ip_address, refresh_hash, created_at, last_used_at, expires_at, ends_at,
-                access_expires_at, ended_at
+                access_expires_at, ended_at, place, authenticated_at, amr
          FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $2 AND (last_used_at, id) < ($3, $4)
          ORDER BY last_used_at DESC, id DESC LIMIT $5",
     )
@@ -107,7 +115,7 @@ pub(super) async fn of_user(
 pub(super) async fn rotate(write: &mut PgConnection, rotation: &Rotation) -> Result<Rotated, Error> {
     let row: Option<SessionRow> = sqlx::query_as(
         "SELECT id, user_id, device, ip_address, refresh_hash, created_at, last_used_at, expires_at, ends_at,
-                access_expires_at, ended_at
+                access_expires_at, ended_at, place, authenticated_at, amr
          FROM sessions WHERE id = $1 FOR UPDATE",
     )
     .bind(rotation.session_id.0)
@@ -132,6 +140,7 @@ pub(super) async fn rotate(write: &mut PgConnection, rotation: &Rotation) -> Res
     }
     let user_id = session.user_id;
     let head = ends::end(write, &session, rotation.now, rotation.revoked_until).await?;
+    audit::insert(write, &[rotation.reuse.clone().on(user_id)]).await?;
     Ok(Rotated::Reused { user_id, head })
 }
 
@@ -161,7 +170,7 @@ fn used(last: Millis, now: Millis) -> Millis {
 pub(super) async fn spend_ws(write: &mut PgConnection, spend: &WsSpend) -> Result<WsSpent, Error> {
     // Locked, so that the session cannot end between this look and the commit.
     let row = sqlx::query(
-        "SELECT sessions.last_used_at, accounts.roles FROM sessions JOIN accounts ON accounts.id = sessions.user_id
+        "SELECT sessions.last_used_at, sessions.expires_at, accounts.roles FROM sessions JOIN accounts ON accounts.id = sessions.user_id
          WHERE sessions.id = $1 AND sessions.user_id = $2 AND sessions.ended_at IS NULL AND sessions.expires_at > $3
          FOR UPDATE OF sessions",
     )
@@ -172,6 +181,7 @@ pub(super) async fn spend_ws(write: &mut PgConnection, spend: &WsSpend) -> Resul
     .await?;
     let Some(row) = row else { return Ok(WsSpent::SessionOver) };
     let (last_used_at, roles) = (Millis(row.try_get("last_used_at")?), row.try_get("roles")?);
+    let session_expires_at = Millis(row.try_get("expires_at")?);
     let spent = sqlx::query("INSERT INTO spent_ws_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(spend.jti)
         .bind(spend.expires_at.0)
@@ -188,5 +198,30 @@ pub(super) async fn spend_ws(write: &mut PgConnection, spend: &WsSpend) -> Resul
             .execute(write)
             .await?;
     }
-    Ok(WsSpent::Spent(roles))
+    Ok(WsSpent::Spent { roles, session_expires_at })
+}
+
+pub(super) async fn prove(
+    write: &mut PgConnection,
+    user: UserId,
+    session: SessionId,
+    methods: &[Method],
+    now: Millis,
+    entries: &[Entry],
+) -> Result<bool, Error> {
+    let proved = sqlx::query(
+        "UPDATE sessions SET authenticated_at = $1, amr = $2
+         WHERE id = $3 AND user_id = $4 AND ended_at IS NULL AND expires_at > $1",
+    )
+    .bind(now.0)
+    .bind(Method::join(methods))
+    .bind(session.0)
+    .bind(user.0)
+    .execute(&mut *write)
+    .await?;
+    if proved.rows_affected() == 0 {
+        return Ok(false);
+    }
+    audit::insert(write, entries).await?;
+    Ok(true)
 }

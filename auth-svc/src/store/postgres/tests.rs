@@ -11,10 +11,12 @@ use uuid::Uuid;
 use super::PostgresStore;
 use crate::{
     account::Login,
+    audit::{Event, Events, Filter},
+    proof::Method,
     session::SessionId,
     store::{
-        End, Opening, PasswordChange, SessionCursor, Store, StoreError, WsSpend,
-        contract::{NOW, account, email, member, opening, rotation, session, store_contract, username},
+        End, NewAccount, NewSession, Opening, PasswordChange, RoleChange, SessionCursor, Store, StoreError, WsSpend,
+        contract::{NOW, account, email, entry, member, opening, rotation, session, store_contract, username},
     },
 };
 
@@ -33,7 +35,7 @@ store_contract!(backend);
 async fn everything_is_there_after_a_restart() {
     let Some((store, schema)) = backend().await else { return };
     let (account, session) = member(&store, "ada").await;
-    store.end_session(account.id, session.id, NOW, NOW).await.expect("ended");
+    store.end_session(account.id, session.id, NOW, NOW, &[]).await.expect("ended");
     store.close().await;
     assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))), "a closed store answers");
     let store = open(&schema).await;
@@ -59,7 +61,7 @@ async fn a_revocation_waits_for_the_one_before_it() {
         .expect("the first has its number");
     let second = tokio::spawn({
         let store = store.clone();
-        async move { store.end_session(account.id, session.id, NOW, NOW).await.expect("ended") }
+        async move { store.end_session(account.id, session.id, NOW, NOW, &[]).await.expect("ended") }
     });
     schema.until_waiting_is(true).await;
     assert!(!second.is_finished());
@@ -93,7 +95,10 @@ const FILL: &str = "
     UPDATE revocation_head SET number = 10000;
     INSERT INTO spent_ws_tokens SELECT gen_random_uuid(), n FROM generate_series(1, 10000) AS n;
     INSERT INTO outbox SELECT id, 1, username, true, '', '', 0, created_at FROM accounts;
-    ANALYZE accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox";
+    INSERT INTO audit
+    SELECT gen_random_uuid(), n, 'login.' || n % 50, true, 'user', n, gen_random_uuid(), NULL, '', '', '', '', ''
+    FROM generate_series(1, 10000) AS n;
+    ANALYZE accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox, audit";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_statement_reads_a_whole_table() {
@@ -117,12 +122,12 @@ async fn no_statement_reads_a_whole_table() {
 async fn call_everything(store: &Arc<dyn Store>) {
     let (ada, first) = member(store, "ada").await;
     let taken = account("ada");
-    store.create_account(&taken, &session(taken.id)).await.expect("judged");
+    store.create_account(&taken, &session(taken.id), &[]).await.expect("judged");
     store.credentials(&Login::Username("ada".into())).await.expect("read");
     store.credentials(&Login::Email("ada@example.org".into())).await.expect("read");
     store.credentials_by_id(ada.id).await.expect("read");
     store.taken(&username("ada"), &email("ada@example.org")).await.expect("read");
-    store.rename(ada.id, &username("countess"), NOW, NOW).await.expect("renamed");
+    store.rename(ada.id, &username("countess"), NOW, NOW, &[]).await.expect("renamed");
     let second = session(ada.id);
     let opening = Opening { rehash: Some("hash-of-today".to_owned()), sessions_max: 1, ..opening(&ada, &second) };
     store.open_session(&opening).await.expect("opened");
@@ -133,6 +138,7 @@ async fn call_everything(store: &Arc<dyn Store>) {
         keep: second.id,
         now: NOW,
         revoked_until: NOW,
+        audit: Vec::new(),
     };
     store.change_password(&change).await.expect("changed");
     store.session(first.id).await.expect("read");
@@ -146,13 +152,41 @@ async fn call_everything(store: &Arc<dyn Store>) {
     let jti = Uuid::new_v4();
     let spend = WsSpend { jti, session_id: third.id, user_id: bob.id, now: later, expires_at: later };
     store.spend_ws(&spend).await.expect("spent");
-    store.end_other_sessions(bob.id, second.id, NOW, NOW).await.expect("ended");
-    store.end_session(bob.id, third.id, NOW, NOW).await.expect("judged");
+    store.end_other_sessions(bob.id, second.id, NOW, NOW, &[]).await.expect("ended");
+    store.end_session(bob.id, third.id, NOW, NOW, &[]).await.expect("judged");
     store.revocations(0, NOW, 10).await.expect("read");
     store.claim_deliveries(NOW, NOW, 10).await.expect("claimed");
     store.next_delivery(ada.id).await.expect("read");
     store.postpone_delivery(ada.id, 1, NOW).await.expect("noted");
     store.delivered(ada.id, 1).await.expect("noted");
     store.prune(NOW, 10).await.expect("pruned");
+    call_audit(store, &bob, &third).await;
     store.check().await.expect("answers");
+}
+
+async fn call_audit(store: &Arc<dyn Store>, account: &NewAccount, session: &NewSession) {
+    let entries = [entry(Event::LoginPassword, NOW)];
+    store.append_audit(&entries).await.expect("written");
+    let filters = [
+        Filter::default(),
+        Filter { subject: Some(account.id), ..Filter::default() },
+        Filter { actor: Some("nobody".to_owned()), ..Filter::default() },
+        Filter { events: Events::One(Event::LoginPassword), ..Filter::default() },
+    ];
+    for filter in filters {
+        store.audit(&filter, None, 10).await.expect("read");
+    }
+    store.prune_audit(NOW, 10).await.expect("pruned");
+    let roles = vec!["moderator".to_owned()];
+    let change = RoleChange { user_id: account.id, roles, now: NOW, revoked_until: NOW, audit: Vec::new() };
+    store.set_roles(&change).await.expect("set");
+    store.prove_session(account.id, session.id, &[Method::Password], NOW, &entries).await.expect("judged");
+}
+
+#[tokio::test]
+async fn an_audit_entry_cannot_be_changed() {
+    let Some((store, schema)) = backend().await else { return };
+    store.append_audit(&[entry(Event::LoginPassword, NOW)]).await.expect("written");
+    let changed = schema.connect().await.execute("UPDATE audit SET detail = 'nothing happened'").await;
+    assert!(changed.expect_err("refused").to_string().contains("append-only"));
 }

@@ -3,14 +3,20 @@
 use mesh::time::Millis;
 use sqlx::SqlitePool;
 
-use super::{Write, outbox, rows, sessions};
+use super::{Write, audit, outbox, rows, sessions};
 use crate::{
     account::{Login, UserId, Username},
+    audit::Entry,
     outbox::{Delivery, News},
     store::{Created, Credentials, NewAccount, NewSession, Renamed, Stored},
 };
 
-pub(super) async fn create(mut write: Write, account: &NewAccount, session: &NewSession) -> Stored<Created> {
+pub(super) async fn create(
+    mut write: Write,
+    account: &NewAccount,
+    session: &NewSession,
+    entries: &[Entry],
+) -> Stored<Created> {
     // No other write comes between the look and the insert; the unique indexes would refuse one that did.
     let there: Option<bool> = sqlx::query_scalar(
         "SELECT max(id = ?) FROM accounts WHERE id = ? OR username_key = ? OR email_key = ? HAVING count(*) > 0",
@@ -51,6 +57,7 @@ pub(super) async fn create(mut write: Write, account: &NewAccount, session: &New
         attempts: 0,
     };
     outbox::insert(&mut write, &delivery, account.delivery_due_at).await?;
+    audit::insert(&mut write, entries).await?;
     write.commit().await?;
     Ok(Created::Made)
 }
@@ -81,6 +88,7 @@ pub(super) async fn rename(
     username: &Username,
     now: Millis,
     due_at: Millis,
+    entries: &[Entry],
 ) -> Stored<Renamed> {
     let there: Option<Credentials> =
         sqlx::query_as("SELECT * FROM accounts WHERE id = ?").bind(id.0).fetch_optional(&mut *write).await?;
@@ -109,6 +117,7 @@ pub(super) async fn rename(
     let name = username.as_str().to_owned();
     let delivery = Delivery { user_id: id, version, username: name, news: News::Renamed, attempts: 0 };
     outbox::insert(&mut write, &delivery, due_at).await?;
+    audit::insert(&mut write, entries).await?;
     write.commit().await?;
     account.username = username.clone();
     account.updated_at = now;

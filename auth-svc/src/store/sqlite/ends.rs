@@ -3,12 +3,18 @@
 use mesh::time::Millis;
 use sqlx::{SqliteConnection, SqlitePool};
 
-use super::{Write, rows::SessionRow};
+use super::{
+    Write, audit,
+    rows::{self, SessionRow},
+};
 use crate::{
     account::UserId,
+    audit::Entry,
     revocation::{Revocation, RevocationPage},
     session::{Session, SessionId},
-    store::{End, EndedSessions, PasswordChange, PasswordChanged, Stored, revocation_of},
+    store::{
+        Credentials, End, EndedSessions, PasswordChange, PasswordChanged, RoleChange, RolesSet, Stored, revocation_of,
+    },
 };
 
 /// Ends one live session; the number of its revocation.
@@ -56,6 +62,7 @@ pub(super) async fn one(
     session: SessionId,
     now: Millis,
     revoked_until: Millis,
+    entries: &[Entry],
 ) -> Stored<End> {
     let row: Option<SessionRow> = sqlx::query_as("SELECT * FROM sessions WHERE id = ? AND user_id = ?")
         .bind(session.0)
@@ -67,6 +74,7 @@ pub(super) async fn one(
         return Ok(End::Over);
     }
     let number = end(&mut write, &session, now, revoked_until).await?;
+    audit::insert(&mut write, entries).await?;
     write.commit().await?;
     Ok(End::Ended(number))
 }
@@ -94,10 +102,42 @@ pub(super) async fn others(
     keep: SessionId,
     now: Millis,
     revoked_until: Millis,
+    entries: &[Entry],
 ) -> Stored<EndedSessions> {
     let ended = end_but(&mut write, user, keep, now, revoked_until).await?;
+    if ended.count > 0 {
+        audit::insert(&mut write, entries).await?;
+    }
     write.commit().await?;
     Ok(ended)
+}
+
+pub(super) async fn set_roles(mut write: Write, change: &RoleChange) -> Stored<RolesSet> {
+    let there: Option<Credentials> = sqlx::query_as("SELECT * FROM accounts WHERE id = ?")
+        .bind(change.user_id.0)
+        .fetch_optional(&mut *write)
+        .await?;
+    let Some(Credentials { mut account, .. }) = there else { return Ok(RolesSet::Missing) };
+    if account.roles == change.roles {
+        return Ok(RolesSet::Set { account, ended: EndedSessions::default() });
+    }
+    sqlx::query("UPDATE accounts SET roles = ?, updated_at = ? WHERE id = ?")
+        .bind(rows::roles_json(&change.roles)?)
+        .bind(change.now.0)
+        .bind(change.user_id.0)
+        .execute(&mut *write)
+        .await?;
+    let mut ended = EndedSessions::default();
+    if account.roles.iter().any(|role| !change.roles.contains(role)) {
+        // No session has the nil id, so none is kept.
+        let none = SessionId(uuid::Uuid::nil());
+        ended = end_but(&mut write, change.user_id, none, change.now, change.revoked_until).await?;
+    }
+    audit::insert(&mut write, &change.audit).await?;
+    write.commit().await?;
+    account.roles.clone_from(&change.roles);
+    account.updated_at = change.now;
+    Ok(RolesSet::Set { account, ended })
 }
 
 pub(super) async fn change_password(mut write: Write, change: &PasswordChange) -> Stored<PasswordChanged> {
@@ -113,6 +153,7 @@ pub(super) async fn change_password(mut write: Write, change: &PasswordChange) -
         return Ok(PasswordChanged::Stale);
     }
     let ended = end_but(&mut write, change.user_id, change.keep, change.now, change.revoked_until).await?;
+    audit::insert(&mut write, &change.audit).await?;
     write.commit().await?;
     Ok(PasswordChanged::Changed(ended))
 }

@@ -4,11 +4,13 @@ use mesh::time::Millis;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{
-    Write, ends,
+    Write, audit, ends,
     rows::{self, SessionRow},
 };
 use crate::{
     account::UserId,
+    audit::Entry,
+    proof::Method,
     session::{Session, SessionId},
     store::{NewSession, Opened, Opening, Rotated, Rotation, SessionCursor, Stored, WsSpend, WsSpent},
 };
@@ -19,8 +21,8 @@ const USE_RESOLUTION_MS: i64 = 60_000;
 pub(super) async fn insert(write: &mut SqliteConnection, session: &NewSession) -> Stored<()> {
     sqlx::query(
         "INSERT INTO sessions (id, user_id, device, ip_address, refresh_hash, created_at, last_used_at, expires_at,
-                               ends_at, access_expires_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                               ends_at, access_expires_at, place, authenticated_at, amr)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(session.id.0)
     .bind(session.user_id.0)
@@ -32,6 +34,9 @@ pub(super) async fn insert(write: &mut SqliteConnection, session: &NewSession) -
     .bind(session.expires_at.0)
     .bind(session.ends_at.0)
     .bind(session.access_expires_at.0)
+    .bind(&session.place)
+    .bind(session.created_at.0)
+    .bind(Method::join(&session.amr))
     .execute(write)
     .await?;
     Ok(())
@@ -60,6 +65,10 @@ pub(super) async fn open(mut write: Write, opening: &Opening) -> Stored<Opened> 
     .await?;
     let ended = ends::end_all(&mut write, &surplus, session.created_at, opening.revoked_until).await?;
     insert(&mut write, session).await?;
+    audit::insert(&mut write, &opening.audit).await?;
+    if ended.count > 0 {
+        audit::insert(&mut write, std::slice::from_ref(&opening.over_limit)).await?;
+    }
     write.commit().await?;
     Ok(Opened::Open { head: ended.head })
 }
@@ -124,6 +133,7 @@ pub(super) async fn rotate(mut write: Write, rotation: &Rotation) -> Stored<Rota
     }
     let user_id = session.user_id;
     let head = ends::end(&mut write, &session, rotation.now, rotation.revoked_until).await?;
+    audit::insert(&mut write, &[rotation.reuse.clone().on(user_id)]).await?;
     write.commit().await?;
     Ok(Rotated::Reused { user_id, head })
 }
@@ -181,5 +191,32 @@ pub(super) async fn spend_ws(mut write: Write, spend: &WsSpend) -> Stored<WsSpen
         .await?;
     let roles = rows::roles(&roles)?;
     write.commit().await?;
-    Ok(WsSpent::Spent(roles))
+    Ok(WsSpent::Spent { roles, session_expires_at: session.expires_at })
+}
+
+pub(super) async fn prove(
+    mut write: Write,
+    user: UserId,
+    session: SessionId,
+    methods: &[Method],
+    now: Millis,
+    entries: &[Entry],
+) -> Stored<bool> {
+    let proved = sqlx::query(
+        "UPDATE sessions SET authenticated_at = ?, amr = ?
+         WHERE id = ? AND user_id = ? AND ended_at IS NULL AND expires_at > ?",
+    )
+    .bind(now.0)
+    .bind(Method::join(methods))
+    .bind(session.0)
+    .bind(user.0)
+    .bind(now.0)
+    .execute(&mut *write)
+    .await?;
+    if proved.rows_affected() == 0 {
+        return Ok(false);
+    }
+    audit::insert(&mut write, entries).await?;
+    write.commit().await?;
+    Ok(true)
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::SqliteStore;
 use crate::store::{
     OpenError, Store, StoreError,
-    contract::{NOW, account, member, session, store_contract},
+    contract::{NOW, account, entry, member, session, store_contract},
 };
 
 async fn open() -> (Arc<dyn Store>, TempDir) {
@@ -49,10 +49,19 @@ async fn an_acknowledged_write_is_synced_and_the_file_is_closed_to_others() {
 }
 
 #[tokio::test]
+async fn an_audit_entry_cannot_be_changed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = SqliteStore::open(&folder.path().join("auth.db"), 1).await.expect("opened");
+    store.append_audit(&[entry(crate::audit::Event::LoginPassword, NOW)]).await.expect("written");
+    let changed = sqlx::query("UPDATE audit SET detail = 'nothing happened'").execute(&store.writer).await;
+    assert!(changed.expect_err("refused").to_string().contains("append-only"));
+}
+
+#[tokio::test]
 async fn everything_is_there_after_a_restart() {
     let (store, folder) = open().await;
     let (account, session) = member(&store, "ada").await;
-    store.end_session(account.id, session.id, NOW, NOW).await.expect("ended");
+    store.end_session(account.id, session.id, NOW, NOW, &[]).await.expect("ended");
     store.close().await;
     assert!(store.check().await.is_err(), "a closed store answers");
     let store = SqliteStore::open(&folder.path().join("auth.db"), 1).await.expect("opened");
@@ -88,11 +97,11 @@ async fn a_file_that_another_program_keeps_locked_is_away_until_it_lets_go() {
     let (account, session) = member(&store, "ada").await;
     let other = SqliteStore::open(&path, 1).await.expect("opened");
     let lock = other.writer.begin_with("BEGIN IMMEDIATE").await.expect("locked");
-    let ended = store.end_session(account.id, session.id, NOW, NOW).await;
+    let ended = store.end_session(account.id, session.id, NOW, NOW, &[]).await;
     assert!(matches!(ended, Err(StoreError::Unavailable(_))), "{ended:?}");
     assert!(store.session(session.id).await.expect("reads go on").expect("there").ended_at.is_none());
     lock.rollback().await.expect("released");
-    store.end_session(account.id, session.id, NOW, NOW).await.expect("ended");
+    store.end_session(account.id, session.id, NOW, NOW, &[]).await.expect("ended");
 }
 
 #[tokio::test]
@@ -108,7 +117,7 @@ async fn a_full_disk_is_away_until_somebody_makes_room() {
     let full = loop {
         index += 1;
         let attempt = account(&format!("member-{index}"));
-        match store.create_account(&attempt, &session(attempt.id)).await {
+        match store.create_account(&attempt, &session(attempt.id), &[]).await {
             Ok(_) => {}
             Err(error) => break error,
         }
@@ -116,7 +125,7 @@ async fn a_full_disk_is_away_until_somebody_makes_room() {
     assert!(matches!(full, StoreError::Unavailable(_)), "{full:?}");
     assert!(store.account(ada.id).await.expect("reads go on").is_some());
     limit(1_000_000).execute(&sqlite.writer).await.expect("set");
-    store.end_session(ada.id, first.id, NOW, NOW).await.expect("ended");
+    store.end_session(ada.id, first.id, NOW, NOW, &[]).await.expect("ended");
     member(&store, &format!("member-{index}")).await;
 }
 

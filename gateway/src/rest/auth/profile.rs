@@ -6,6 +6,7 @@ use mesh::{
     error::{Reason, Refusal},
     proto::{auth::v1 as auth, user::v1 as user},
     text,
+    visit::Visit,
 };
 use prost_types::FieldMask;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use super::{Answer, Shared, Yes, given};
 use crate::{
     edge::Edge,
     error::ErrorObject,
-    extract::{Bearer, Body, Fields, FromFields},
+    extract::{Bearer, Body, Fields, FromFields, Visitor},
     json::{Object, User},
 };
 
@@ -133,10 +134,11 @@ impl ProfileChange {
 pub(super) async fn update_profile(
     State(edge): Shared,
     bearer: Bearer,
+    Visitor(visit): Visitor,
     body: Result<Body<ProfileChange>, ErrorObject>,
 ) -> Answer<Json<OwnUser>> {
     let user = match body {
-        Ok(Body(change)) => update(&edge, &bearer, change).await,
+        Ok(Body(change)) => update(&edge, &bearer, &visit, change).await,
         Err(error) => Err(error),
     };
     let user = user.map_err(in_these_words)?;
@@ -160,14 +162,14 @@ fn in_these_words(error: ErrorObject) -> ErrorObject {
 ///
 /// What remains possible is that user-svc goes away between the last two calls: then the answer is `UNAVAILABLE`, the
 /// new username stands, and the same request made again completes the change.
-async fn update(edge: &Edge, bearer: &Bearer, change: ProfileChange) -> Answer<User> {
+async fn update(edge: &Edge, bearer: &Bearer, visit: &Visit, change: ProfileChange) -> Answer<User> {
     let (token, id) = (bearer.token.as_str(), bearer.user.user_id.to_string());
     let (for_auth, for_user) = (change.account(), change.profile());
     if let (Some(for_auth), Some(for_user)) = (&for_auth, &for_user) {
-        check(edge, token, for_auth, for_user).await?;
+        check(edge, bearer, visit, for_auth, for_user).await?;
     }
     let account = match for_auth {
-        Some(message) => Some(update_account(edge, token, message).await?),
+        Some(message) => Some(update_account(edge, bearer, visit, message).await?),
         None => None,
     };
     let profile = match for_user {
@@ -188,22 +190,28 @@ async fn update(edge: &Edge, bearer: &Bearer, change: ProfileChange) -> Answer<U
 /// Lets both services check their fields; what either finds is told at once.
 async fn check(
     edge: &Edge,
-    token: &str,
+    bearer: &Bearer,
+    visit: &Visit,
     for_auth: &auth::UpdateAccountRequest,
     for_user: &user::UpdateUserRequest,
 ) -> Answer<()> {
     let for_auth = auth::UpdateAccountRequest { validate_only: true, ..for_auth.clone() };
     let for_user = user::UpdateUserRequest { validate_only: true, ..for_user.clone() };
-    match tokio::join!(update_account(edge, token, for_auth), update_user(edge, token, for_user)) {
+    match tokio::join!(update_account(edge, bearer, visit, for_auth), update_user(edge, &bearer.token, for_user)) {
         (Ok(_), Ok(_)) => Ok(()),
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
         (Err(account), Err(profile)) => Err(account.joined(profile)),
     }
 }
 
-async fn update_account(edge: &Edge, token: &str, message: auth::UpdateAccountRequest) -> Answer<auth::Account> {
+async fn update_account(
+    edge: &Edge,
+    bearer: &Bearer,
+    visit: &Visit,
+    message: auth::UpdateAccountRequest,
+) -> Answer<auth::Account> {
     let call = async |request| edge.clients.auth().update_account(request).await;
-    given(edge.again(token, message, call).await?.account)
+    given(edge.auth_again(visit, Some(&bearer.user), message, call).await?.account)
 }
 
 async fn update_user(edge: &Edge, token: &str, message: user::UpdateUserRequest) -> Answer<user::User> {

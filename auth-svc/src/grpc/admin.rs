@@ -1,0 +1,145 @@
+//! `AdminService`: what only the role `admin` may do. Who calls is looked at first, in every handler, by [`admin`].
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::{Stream, stream};
+use mesh::{
+    error::{Answer, FieldViolation, Reason, Refusal},
+    identity,
+    proto::auth::v1 as pb,
+    text::{self, Violations},
+    time::Millis,
+};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::{AuthApi, convert, refuse};
+use crate::{
+    account::{Account, Login, UserId},
+    audit::{self, Actor, Entry, Event, Events, Filter},
+    error::Error,
+    role::Role,
+    session::Client,
+    store::Store,
+};
+
+/// Entries read at a time by an export.
+const EXPORT_PAGE: u32 = 500;
+
+/// `AdminService`, over the same domain.
+#[derive(Clone, Debug)]
+pub struct AdminApi(pub Arc<AuthApi>);
+
+impl AdminApi {
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.0.accounts.store
+    }
+
+    /// The admin who calls, and from where.
+    fn admin<T>(&self, request: &Request<T>) -> Result<(UserId, Client), Refusal> {
+        let caller = identity::user(request)?;
+        if !caller.roles.iter().any(|role| role == Role::Admin.as_str()) {
+            return Err(Refusal::new(Reason::Forbidden, "This call is for admins only"));
+        }
+        Ok((UserId(caller.user_id), self.0.client(request)))
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Account>, Status> {
+        let found = match text::uuid("name", name) {
+            Ok(id) => self.store().account(UserId(id)).await,
+            Err(_) => {
+                let login = Login::parse("name", name).map_err(convert::violation)?;
+                self.store().credentials(&login).await.map(|found| found.map(|found| found.account))
+            }
+        };
+        found.map_err(|error| refuse(error.into()))
+    }
+}
+
+type Export = Pin<Box<dyn Stream<Item = Result<pb::ExportAuditEventsResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl pb::admin_service_server::AdminService for AdminApi {
+    async fn find_account(&self, request: Request<pb::FindAccountRequest>) -> Answer<pb::FindAccountResponse> {
+        self.admin(&request)?;
+        let account = self.find(&request.get_ref().name).await?.ok_or_else(|| refuse(Error::UserNotFound))?;
+        Ok(Response::new(pb::FindAccountResponse { account: Some(convert::account(account)) }))
+    }
+
+    async fn set_role(&self, request: Request<pb::SetRoleRequest>) -> Answer<pb::SetRoleResponse> {
+        let (admin, client) = self.admin(&request)?;
+        let (_, session) = super::with_session(&request)?;
+        self.0.sessions.require_fresh(session).await.map_err(refuse)?;
+        let mut violations = Violations::default();
+        let user = violations.check(text::uuid("user_id", &request.get_ref().user_id));
+        let role = violations.check(Role::parse("role", &request.get_ref().role));
+        let (user, role) = convert::both(violations, user, role)?;
+        let account =
+            self.0.accounts.set_role(UserId(user), role, Actor::User(admin), &client).await.map_err(refuse)?;
+        Ok(Response::new(pb::SetRoleResponse { account: Some(convert::account(account)) }))
+    }
+
+    async fn list_audit_events(
+        &self,
+        request: Request<pb::ListAuditEventsRequest>,
+    ) -> Answer<pb::ListAuditEventsResponse> {
+        self.admin(&request)?;
+        let message = request.get_ref();
+        let page = convert::entry_page(message.page_size, &message.page_token)?;
+        let filter = filter(message.filter.as_ref())?;
+        let found = self.store().audit(&filter, page.after, page.size + 1).await;
+        let (entries, next_page_token) = convert::entries(found.map_err(|error| refuse(error.into()))?, page.size);
+        let events = entries.into_iter().map(convert::audit_event).collect();
+        Ok(Response::new(pb::ListAuditEventsResponse { events, next_page_token }))
+    }
+
+    type ExportAuditEventsStream = Export;
+
+    async fn export_audit_events(
+        &self,
+        request: Request<pb::ExportAuditEventsRequest>,
+    ) -> Answer<Self::ExportAuditEventsStream> {
+        let (admin, client) = self.admin(&request)?;
+        let filter = filter(request.get_ref().filter.as_ref())?;
+        let entry = Entry::new(Event::AuditExported, &client, Millis::now()).by(Actor::User(admin));
+        audit::record(self.store().as_ref(), entry).await.map_err(refuse)?;
+        Ok(Response::new(export(self.store().clone(), filter)))
+    }
+}
+
+/// Page after page; the next one is read when the last one has been sent.
+fn export(store: Arc<dyn Store>, filter: Filter) -> Export {
+    use futures::{StreamExt as _, TryStreamExt as _};
+    let first = Some((store, filter, None::<Uuid>));
+    let pages = stream::try_unfold(first, async |place| {
+        let Some((store, filter, after)) = place else { return Ok(None) };
+        let page = store.audit(&filter, after, EXPORT_PAGE).await.map_err(|error| refuse(error.into()))?;
+        let more = page.len() == EXPORT_PAGE as usize;
+        let next = page.last().filter(|_| more).map(|last| (store, filter, Some(last.id)));
+        Ok::<_, Status>(Some((stream::iter(page.into_iter().map(Ok)), next)))
+    });
+    let events = pages.try_flatten();
+    events
+        .map(|entry| entry.map(|entry| pb::ExportAuditEventsResponse { event: Some(convert::audit_event(entry)) }))
+        .boxed()
+}
+
+fn filter(given: Option<&pb::AuditFilter>) -> Result<Filter, Refusal> {
+    let Some(given) = given else { return Ok(Filter::default()) };
+    let mut violations = Violations::default();
+    let subject = violations.check(match given.subject_id.as_str() {
+        "" => Ok(None),
+        id => text::uuid("filter.subject_id", id).map(|id| Some(UserId(id))),
+    });
+    let actor = violations.check(match given.actor.as_str() {
+        "" => Ok(None),
+        name => text::name("filter.actor", name, 1, 100).map(Some),
+    });
+    let events = violations.check(
+        Events::parse(&given.event)
+            .ok_or_else(|| FieldViolation::new("filter.event", "must be empty, an event or a group of events")),
+    );
+    let (since, until) = (given.since_time.map(Millis::from), given.until_time.map(Millis::from));
+    let ((subject, actor), events) = convert::both(violations, subject.zip(actor), events)?;
+    Ok(Filter { subject, actor, events, succeeded: given.succeeded, since, until })
+}

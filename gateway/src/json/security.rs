@@ -1,0 +1,114 @@
+//! What happened to accounts, as their owners and admins see it.
+
+use mesh::{proto::auth::v1 as auth, time::Millis};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::time;
+
+/// What came of something.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// It was done.
+    Success,
+    /// It was refused.
+    Failure,
+}
+
+impl Outcome {
+    fn of(succeeded: bool) -> Self {
+        if succeeded { Self::Success } else { Self::Failure }
+    }
+}
+
+/// A login, or an attempt at one.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LoginRecord {
+    /// Opaque.
+    id: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    time: Millis,
+    /// How: `login.password`, `login.registered`, …
+    event: String,
+    /// Whether it opened a session.
+    result: Outcome,
+    /// What the client called itself; may be empty.
+    device: String,
+    /// The client's address; may be empty.
+    ip_address: String,
+    /// Roughly where that is (`Paris, FR`); may be empty.
+    place: String,
+    /// The session that it opened; empty when it failed.
+    session_id: String,
+}
+
+impl From<auth::LoginRecord> for LoginRecord {
+    fn from(login: auth::LoginRecord) -> Self {
+        Self {
+            id: login.id,
+            time: time(login.time),
+            event: login.event,
+            result: Outcome::of(login.succeeded),
+            device: login.device,
+            ip_address: login.ip_address,
+            place: login.place,
+            session_id: login.session_id,
+        }
+    }
+}
+
+/// An entry of the audit log.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AuditEvent {
+    /// Opaque.
+    id: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    time: Millis,
+    /// What, as `group.what`.
+    event: String,
+    /// Whether it was done or refused.
+    result: Outcome,
+    /// `user`, `service`, `api_key`, `operator` or `nobody`.
+    actor_kind: String,
+    /// By whom: an id or a name; empty for `nobody`.
+    actor: String,
+    /// On whom: the id of a user; may be empty.
+    subject_id: String,
+    /// The session that it is about; may be empty.
+    session_id: String,
+    /// The client's address; may be empty.
+    ip_address: String,
+    /// Roughly where that is; may be empty.
+    place: String,
+    /// What the client called itself; may be empty.
+    device: String,
+    /// The id of the request (`x-request-id`); may be empty.
+    request_id: String,
+    /// More, for people; may be empty.
+    detail: String,
+}
+
+impl From<auth::AuditEvent> for AuditEvent {
+    fn from(event: auth::AuditEvent) -> Self {
+        Self {
+            id: event.id,
+            time: time(event.time),
+            event: event.event,
+            result: Outcome::of(event.succeeded),
+            actor_kind: event.actor_kind,
+            actor: event.actor,
+            subject_id: event.subject_id,
+            session_id: event.session_id,
+            ip_address: event.ip_address,
+            place: event.place,
+            device: event.device,
+            request_id: event.request_id,
+            detail: event.detail,
+        }
+    }
+}
