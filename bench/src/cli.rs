@@ -6,14 +6,18 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    caller,
     conduct::Conductor,
     machine::Machine,
     orders::Pace,
     process::{Cores, repository},
+    run::float,
     scenario::{
-        Cast, Frame,
+        Cast, Frame, calls,
         crowd::{self, Crowd},
+        history,
         sends::{self, Sends},
+        soak::{self, Soak},
         stalled::{self, Stalled},
         storm::{self, Storm},
     },
@@ -174,16 +178,93 @@ enum Command {
         #[arg(long, default_value_t = 100.0)]
         rate: f64,
     },
+    /// Profile, rooms and a page of history by REST.
+    Rest {
+        /// Connections, each with one request at a time.
+        #[arg(long, default_value_t = 16)]
+        connections: usize,
+    },
+    /// Logins at the default cost of a password, alone and beside a load of sends.
+    Logins {
+        /// Sends a second beside them.
+        #[arg(long, default_value_t = 500.0)]
+        sends: f64,
+    },
+    /// Pages of a room with very many messages beside those of a short one.
+    History {
+        /// Messages of the long room.
+        #[arg(long, default_value_t = 10_000_000)]
+        messages: u64,
+    },
+    /// What grows with sockets, with rooms and with replicas.
+    Growth {
+        /// Numbers of sockets.
+        #[arg(long, value_delimiter = ',', default_value = "1000,2000,5000,10000")]
+        sockets: Vec<usize>,
+        /// Numbers of rooms that 2,000 sockets are spread over, at one number of deliveries a second.
+        #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000")]
+        rooms: Vec<usize>,
+        /// Sockets that the rooms are spread over.
+        #[arg(long, default_value_t = 2_000)]
+        spread: usize,
+        /// Deliveries a second.
+        #[arg(long, default_value_t = 10_000.0)]
+        deliveries: f64,
+        /// Numbers of message-svc's replicas; 0 for none of this part.
+        #[arg(long, value_delimiter = ',', default_value = "1,2,4")]
+        message_services: Vec<usize>,
+    },
+    /// A steady load for a long time. The measured seconds are those of one of its minutes.
+    Soak {
+        /// Minutes.
+        #[arg(long, default_value_t = 30)]
+        minutes: u64,
+        /// Minutes until which growth is no fault.
+        #[arg(long, default_value_t = 5)]
+        settled_after: u64,
+        /// Messages a second.
+        #[arg(long, default_value_t = 5_000.0)]
+        rate: f64,
+        /// Sockets.
+        #[arg(long, default_value_t = 1_000)]
+        sockets: usize,
+        /// Rooms that they are spread over.
+        #[arg(long, default_value_t = 100)]
+        rooms: usize,
+    },
+    /// All rows but the soak, and one report: about 25 minutes on two cores.
+    Full,
+    /// Makes calls for a measurement; started by it.
+    #[command(hide = true)]
+    Caller,
     /// Holds clients for a measurement; started by it.
     #[command(hide = true)]
     Worker,
 }
+
+/// The rows of the full report, with times that fit into 25 minutes on two cores.
+const FULL: [&str; 11] = [
+    "fan-out --runs 2 --secs 6 --warm-up 2",
+    "idle --runs 1",
+    "durable --runs 3 --secs 6 --warm-up 2",
+    "hot-room --runs 3 --secs 6 --warm-up 2",
+    "latency --runs 1 --secs 10 --warm-up 3",
+    "stalled --runs 1 --secs 8 --warm-up 2",
+    "storm --runs 1 --secs 10 --warm-up 2",
+    "rest --runs 2 --secs 4 --warm-up 1",
+    "logins --runs 1 --secs 8 --warm-up 2",
+    "history --runs 1 --secs 2 --warm-up 0.5",
+    "growth --runs 1 --secs 4 --warm-up 1",
+];
 
 /// Does what is asked; true when every run did its work right.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<bool> {
     let Cli { common, command } = cli;
     if matches!(command, Command::Worker) {
         return worker::run().map(|()| true);
+    }
+    if matches!(command, Command::Caller) {
+        return caller::run().map(|()| true);
     }
     let frame = common.frame()?;
     let out = match &common.out {
@@ -192,7 +273,19 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<bool> {
     };
     let machine = Machine::look(&frame.folder, &repository()?);
     let mut conductor = Conductor::new(out, machine, common.runs)?;
-    command.conduct(&common, &frame, &mut conductor)?;
+    if matches!(command, Command::Full) {
+        for row in FULL {
+            let arguments = std::iter::once("switchboard-bench").chain(row.split(' '));
+            let Cli { common: own, command } = Cli::try_parse_from(arguments)?;
+            // Sizes are the row's, everything else is as it was asked for.
+            let rounds = own.runs.min(common.runs);
+            let frame = Frame { warm_up_secs: own.warm_up, secs: own.secs, ..frame.clone() };
+            conductor.rounds(rounds);
+            command.conduct(&common, &frame, &mut conductor)?;
+        }
+    } else {
+        command.conduct(&common, &frame, &mut conductor)?;
+    }
     conductor.finish()
 }
 
@@ -279,7 +372,90 @@ impl Command {
                 let sides = common.sides(&["switchboard"])?;
                 conductor.scenario("reconnect storm", &sides, |side| storm::run(storm, side, frame))
             }
-            Self::Worker => Ok(()),
+            Self::Rest { .. }
+            | Self::Logins { .. }
+            | Self::History { .. }
+            | Self::Growth { .. }
+            | Self::Soak { .. }
+            | Self::Full
+            | Self::Caller
+            | Self::Worker => self.conduct_more(common, frame, conductor),
         }
+    }
+
+    fn conduct_more(&self, common: &Common, frame: &Frame, conductor: &mut Conductor) -> anyhow::Result<()> {
+        match self {
+            Self::Rest { connections } => {
+                let sides = common.sides(&["switchboard-postgres", "nestjs"])?;
+                conductor.scenario("REST reads", &sides, |side| calls::reads(*connections, side, frame))
+            }
+            Self::Logins { sends } => {
+                let sides = common.sides(&["switchboard"])?;
+                conductor.scenario("logins", &sides, |side| calls::logins(*sends, side, frame))
+            }
+            Self::History { messages } => {
+                let sides = common.sides(&["switchboard"])?;
+                conductor.scenario("long history", &sides, |side| history::run(*messages, side, frame))
+            }
+            Self::Growth { sockets, rooms, spread, deliveries, message_services } => {
+                let growth = Growth { spread: *spread, deliveries: *deliveries };
+                growth.conduct([sockets, rooms, message_services], common, frame, conductor)
+            }
+            Self::Soak { minutes, settled_after, rate, sockets, rooms } => {
+                let cast = Cast { sockets: *sockets, people: *sockets, rooms: *rooms, senders: *rooms };
+                let sends = Sends { cast, pace: Pace::Rate(*rate) };
+                let soak = Soak { sends, minutes: *minutes, settled_after: *settled_after };
+                let sides = common.sides(&["switchboard"])?;
+                conductor.scenario("soak", &sides, |side| soak::run(soak, side, frame))
+            }
+            Self::FanOut { .. }
+            | Self::Idle { .. }
+            | Self::Durable { .. }
+            | Self::HotRoom { .. }
+            | Self::Latency { .. }
+            | Self::Stalled { .. }
+            | Self::Storm { .. }
+            | Self::Full
+            | Self::Caller
+            | Self::Worker => Ok(()),
+        }
+    }
+}
+
+/// What the parts of the growth have in common.
+struct Growth {
+    spread: usize,
+    deliveries: f64,
+}
+
+impl Growth {
+    fn conduct(
+        &self,
+        [sockets, rooms, replicas]: [&[usize]; 3],
+        common: &Common,
+        frame: &Frame,
+        conductor: &mut Conductor,
+    ) -> anyhow::Result<()> {
+        let embedded = common.sides(&["switchboard"])?;
+        for &sockets in sockets {
+            let crowd = Crowd { sockets, people: sockets.min(1_000), window: 1, deliveries_per_sec: 0.0, rooms: 10 };
+            conductor
+                .scenario(&format!("growth: {sockets} sockets"), &embedded, |side| crowd::idle(crowd, side, frame))?;
+        }
+        for &rooms in rooms {
+            let cast = Cast { sockets: self.spread, people: self.spread.min(1_000), rooms, senders: rooms };
+            let members = float(u64::try_from(self.spread.div_ceil(rooms))?);
+            let sends = Sends { cast, pace: Pace::Rate(self.deliveries / members) };
+            conductor.scenario(&format!("growth: {rooms} rooms"), &embedded, |side| sends::run(sends, side, frame))?;
+        }
+        for &replicas in replicas.iter().filter(|replicas| **replicas > 0) {
+            let frame = Frame { replicas, ..frame.clone() };
+            let cast = Cast { sockets: 64, people: 64, rooms: 64, senders: 64 };
+            let sends = Sends { cast, pace: Pace::Acks(8) };
+            let sides = common.sides(&["switchboard-postgres"])?;
+            conductor
+                .scenario(&format!("growth: {replicas} message-svc"), &sides, |side| sends::run(sends, side, &frame))?;
+        }
+        Ok(())
     }
 }

@@ -30,6 +30,11 @@ impl Conductor {
         Ok(Self { out, raw, machine, rounds, runs: Vec::new() })
     }
 
+    /// How often each system is run from now on.
+    pub(crate) fn rounds(&mut self, rounds: usize) {
+        self.rounds = rounds;
+    }
+
     /// Runs a scenario on each system in turn, and again.
     pub(crate) fn scenario(
         &mut self,

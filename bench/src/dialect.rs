@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 mod nakama;
 mod socketio;
+mod tinode;
 
 /// The protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub(crate) enum Protocol {
     SocketIo,
     /// Nakama's realtime protocol as JSON.
     Nakama,
+    /// Tinode's protocol.
+    Tinode,
 }
 
 impl Protocol {
@@ -23,6 +26,7 @@ impl Protocol {
         match self {
             Self::SocketIo => Box::new(socketio::SocketIo::default()),
             Self::Nakama => Box::new(nakama::Nakama::default()),
+            Self::Tinode => Box::new(tinode::Tinode::default()),
         }
     }
 }

@@ -143,3 +143,31 @@ pub(crate) fn for_each<T: Send>(
     done.sort_by_key(|(number, _)| *number);
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
+
+/// Base64 with padding.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let digit = usize::try_from(word >> (18 - 6 * place) & 63).unwrap_or(0);
+            text.push(if place <= chunk.len() { char::from(DIGITS[digit]) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_has_its_padding() {
+        for (text, encoded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("defaultkey:", "ZGVmYXVsdGtleTo=")]
+        {
+            assert_eq!(base64(text.as_bytes()), encoded);
+        }
+    }
+}

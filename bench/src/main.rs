@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod caller;
 mod check;
 mod cli;
 mod clock;

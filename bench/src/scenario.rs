@@ -17,8 +17,11 @@ use crate::{
     usage::{Sample, Watched},
 };
 
+pub(crate) mod calls;
 pub(crate) mod crowd;
+pub(crate) mod history;
 pub(crate) mod sends;
+pub(crate) mod soak;
 pub(crate) mod stalled;
 pub(crate) mod storm;
 

@@ -13,6 +13,7 @@ mod nakama;
 mod peer;
 pub(crate) mod stores;
 mod switchboard;
+mod tinode;
 
 /// How a client speaks to it.
 #[derive(Clone, Debug)]
@@ -43,6 +44,11 @@ pub(crate) trait System {
 
     /// The messages of a room in their stored order; none where nothing is stored.
     fn stored(&self, room: &str, reader: &str) -> anyhow::Result<Option<Vec<Marker>>>;
+
+    /// The folder of its embedded store.
+    fn data(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// How it is started.
@@ -71,12 +77,16 @@ pub(crate) enum Side {
     Peer(&'static str),
     /// A Nakama that runs.
     Nakama(Remote),
+    /// A Tinode that runs.
+    Tinode(Remote),
 }
 
 /// A system that somebody else has started: its address, and the processes that count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remote {
     pub(crate) address: SocketAddr,
+    /// The server's key, for those that have one.
+    pub(crate) key: String,
     /// The server's process id.
     pub(crate) pid: Option<u32>,
     /// That of its store.
@@ -94,14 +104,15 @@ impl Remote {
 impl FromStr for Remote {
     type Err = anyhow::Error;
 
-    /// `http://127.0.0.1:7350`, `http://127.0.0.1:7350,SERVER_PID,STORE_PID`.
+    /// `http://127.0.0.1:7350`, `http://KEY@127.0.0.1:7350,SERVER_PID,STORE_PID`.
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let mut parts = text.split(',');
         let url = parts.next().unwrap_or_default();
         let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+        let (key, address) = address.split_once('@').unwrap_or(("defaultkey", address));
         let address = address.parse().with_context(|| format!("{url} is not http://ADDRESS:PORT"))?;
         let mut pid = || parts.next().map(|pid| pid.parse().context("a process id")).transpose();
-        Ok(Self { address, pid: pid()?, store_pid: pid()? })
+        Ok(Self { address, key: key.to_owned(), pid: pid()?, store_pid: pid()? })
     }
 }
 
@@ -117,10 +128,11 @@ impl FromStr for Side {
         }
         match text.split_once('=') {
             Some(("nakama", remote)) => Ok(Self::Nakama(remote.parse()?)),
+            Some(("tinode", remote)) => Ok(Self::Tinode(remote.parse()?)),
             None if text == "switchboard" => Ok(Self::Switchboard),
             None if text == "switchboard-postgres" => Ok(Self::SwitchboardPostgres),
             _ => bail!(
-                "there is no system \"{text}\"; there are switchboard, switchboard-postgres, {}, nakama=URL",
+                "there is no system \"{text}\"; there are switchboard, switchboard-postgres, {}, nakama=URL, tinode=URL",
                 PEERS.join(", ")
             ),
         }
@@ -134,6 +146,7 @@ impl fmt::Display for Side {
             Self::SwitchboardPostgres => "switchboard-postgres",
             Self::Peer(name) => name,
             Self::Nakama(_) => "nakama",
+            Self::Tinode(_) => "tinode",
         })
     }
 }
@@ -146,6 +159,7 @@ impl Side {
             Self::SwitchboardPostgres => switchboard::Switchboard::on_postgres(setting).map(|it| Box::new(it) as _),
             Self::Peer(name) => peer::Peer::start(name, setting).map(|it| Box::new(it) as _),
             Self::Nakama(remote) => Ok(Box::new(nakama::Nakama::new(remote.clone()))),
+            Self::Tinode(remote) => Ok(Box::new(tinode::Tinode::new(remote.clone()))),
         };
         started.with_context(|| format!("{self} cannot be started"))
     }
@@ -160,10 +174,13 @@ mod tests {
         for name in ["switchboard", "switchboard-postgres", "node", "nestjs"] {
             assert_eq!(name.parse::<Side>().expect("a system").to_string(), name);
         }
-        let Side::Nakama(remote) = "nakama=http://127.0.0.1:7350,12,34".parse().expect("a system") else {
+        let Side::Nakama(remote) = "nakama=http://key@127.0.0.1:7350,12,34".parse().expect("a system") else {
             panic!("not Nakama")
         };
-        assert_eq!((remote.address.port(), remote.pid, remote.store_pid), (7350, Some(12), Some(34)));
+        assert_eq!(
+            (remote.address.port(), remote.key.as_str(), remote.pid, remote.store_pid),
+            (7350, "key", Some(12), Some(34))
+        );
         for bad in ["", "redis", "nakama", "nakama=here", "node=http://127.0.0.1:1"] {
             assert!(bad.parse::<Side>().is_err(), "{bad}");
         }

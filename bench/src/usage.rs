@@ -29,6 +29,8 @@ pub(crate) struct Usage {
     pub(crate) pss: f64,
     /// Open files.
     pub(crate) files: f64,
+    /// Threads.
+    pub(crate) threads: f64,
 }
 
 impl AddAssign for Usage {
@@ -37,6 +39,7 @@ impl AddAssign for Usage {
         self.rss += other.rss;
         self.pss += other.pss;
         self.files += other.files;
+        self.threads += other.threads;
     }
 }
 
@@ -49,6 +52,7 @@ impl Sub for Usage {
             rss: self.rss - other.rss,
             pss: self.pss - other.pss,
             files: self.files - other.files,
+            threads: self.threads - other.threads,
         }
     }
 }
@@ -152,13 +156,11 @@ fn usage(pid: u32, memory: bool) -> Usage {
         let line = rollup.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) * 1024.0
     };
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    Usage {
-        cpu_secs,
-        rss: bytes("Rss:"),
-        pss: bytes("Pss:"),
-        files: f64::from(u32::try_from(files).unwrap_or(u32::MAX)),
-    }
+    let entries = |folder: &str| {
+        let count = fs::read_dir(format!("/proc/{pid}/{folder}")).map_or(0, Iterator::count);
+        f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    Usage { cpu_secs, rss: bytes("Rss:"), pss: bytes("Pss:"), files: entries("fd"), threads: entries("task") }
 }
 
 #[cfg(test)]

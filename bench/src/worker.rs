@@ -24,7 +24,7 @@ use crate::{
     series::Series,
 };
 
-mod frame;
+pub(crate) mod frame;
 mod load;
 mod socket;
 mod tally;

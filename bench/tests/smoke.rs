@@ -100,6 +100,33 @@ fn after_a_storm_nothing_is_missing() {
 }
 
 #[test]
+fn reads_are_answered() {
+    has(&bench("rest --sides switchboard --connections 2"), "history: requests/s");
+}
+
+#[test]
+fn logins_are_answered_beside_sends() {
+    has(&bench("logins --sides switchboard --sends 50"), "logins: requests/s");
+}
+
+#[test]
+fn pages_of_a_long_room_are_right() {
+    has(&bench("history --sides switchboard --messages 20000"), "long, middle page: requests/s");
+}
+
+#[test]
+fn growth_is_weighed() {
+    let sizes = "--sockets 20 --rooms 1,4 --spread 20 --deliveries 200 --message-services 0";
+    has(&bench(&format!("growth --sides switchboard {sizes}")), "deliveries/s");
+}
+
+#[test]
+fn a_soak_is_weighed_minute_by_minute() {
+    let sizes = "--minutes 3 --settled-after 1 --rate 100 --sockets 10 --rooms 5";
+    has(&bench(&format!("soak --sides switchboard {sizes}")), "memory (PSS) after minute 03, MB");
+}
+
+#[test]
 fn what_cannot_be_measured_is_said() {
     let output = Command::new(env!("CARGO_BIN_EXE_switchboard-bench"))
         .args(["idle", "--sides", "nothing"])

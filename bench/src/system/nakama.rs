@@ -1,4 +1,4 @@
-//! A Nakama that runs already. People are devices, authenticated with the server key that its default configuration has;
+//! A Nakama that runs already. People are devices, authenticated with the server's key, which is that of its default configuration unless the URL names another;
 //! rooms are chat rooms, which need no making.
 
 use anyhow::Context as _;
@@ -12,8 +12,6 @@ use crate::{
     usage::Watched,
 };
 
-/// `defaultkey:` in base64.
-const SERVER_KEY: &str = "Basic ZGVmYXVsdGtleTo=";
 const AT_ONCE: usize = 8;
 
 pub(super) struct Nakama {
@@ -47,9 +45,10 @@ impl System for Nakama {
         let first = self.registered;
         self.registered += count;
         http::for_each(self.remote.address, count, AT_ONCE, |client, number| {
+            let server = format!("Basic {}", http::base64(format!("{}:", self.remote.key).as_bytes()));
             let id = format!("bench-{}-{}", self.run, first + number);
             let path = "/v2/account/authenticate/device?create=true";
-            let answer = client.post(path, SERVER_KEY, &json!({"id": id}))?.good()?;
+            let answer = client.post(path, &server, &json!({"id": id}))?.good()?;
             Ok(answer["token"].as_str().context("a token")?.to_owned())
         })
     }

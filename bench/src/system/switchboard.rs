@@ -196,4 +196,8 @@ impl System for Switchboard {
     fn stored(&self, room: &str, reader: &str) -> anyhow::Result<Option<Vec<Marker>>> {
         contract::stored(self.address, room, reader).map(Some)
     }
+
+    fn data(&self) -> Option<PathBuf> {
+        self.stores.is_none().then(|| self.data.clone())
+    }
 }

@@ -4,7 +4,7 @@
 
 /// What one frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opcode {
+pub(crate) enum Opcode {
     Continuation,
     Data,
     Close,
@@ -14,20 +14,20 @@ pub(super) enum Opcode {
 
 /// A frame within the bytes read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Frame<'a> {
-    pub(super) opcode: Opcode,
-    pub(super) last: bool,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Frame<'a> {
+    pub(crate) opcode: Opcode,
+    pub(crate) last: bool,
+    pub(crate) payload: &'a [u8],
     /// Bytes of the whole frame.
-    pub(super) len: usize,
+    pub(crate) len: usize,
 }
 
 /// No server sends this.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// The frame at the beginning of the bytes; none while it is not there as a whole.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
     let [first, second, ..] = *bytes else { return Ok(None) };
     let opcode = match first & 0x0f {
         0 => Opcode::Continuation,
@@ -59,12 +59,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
 }
 
 /// Writes a text frame whose payload the closure writes.
-pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     write_frame(out, 1, write);
 }
 
 /// Writes the answer to a ping.
-pub(super) fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
+pub(crate) fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
     write_frame(out, 10, |out| out.extend_from_slice(payload));
 }
 

@@ -1,10 +1,7 @@
 //! When a worker's clients send: closed loops over acknowledgements or deliveries, or an open loop whose schedule does
 //! not wait for anybody, so that a slow system cannot hide its delays (coordinated omission).
 
-use rustix::{
-    fd::OwnedFd,
-    time::{ClockId, Itimerspec, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_settime},
-};
+use rustix::fd::OwnedFd;
 
 use super::{
     socket::{Shared, Socket, Stage},
@@ -89,10 +86,10 @@ impl Load {
         timer: &OwnedFd,
     ) -> anyhow::Result<()> {
         if now >= self.start && self.cpu.is_none() {
-            self.cpu = Some(cpu());
+            self.cpu = Some(clock::cpu());
         }
         if now >= self.end && self.cpu_end.is_none() {
-            self.cpu_end = Some(cpu());
+            self.cpu_end = Some(clock::cpu());
         }
         if now < self.begin || now >= self.end {
             return Ok(());
@@ -149,22 +146,12 @@ impl Load {
         timer: &OwnedFd,
     ) -> anyhow::Result<()> {
         loop {
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a positive time below 2^52"
-            )]
-            let due = self.begin + (self.scheduled as f64 * SECOND as f64 / per_sec) as u64;
+            let due = clock::scheduled(self.begin, self.scheduled, per_sec);
             if due >= self.end || self.senders.is_empty() {
                 return Ok(());
             }
             if due > now {
-                let at = Timespec { tv_sec: i64::try_from(due / SECOND)?, tv_nsec: i64::try_from(due % SECOND)? };
-                let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-                let once = Itimerspec { it_interval: never, it_value: at };
-                timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &once)?;
-                return Ok(());
+                return clock::set_timer(timer, due);
             }
             self.scheduled += 1;
             let index = self.senders[self.turn % self.senders.len()];
@@ -234,10 +221,4 @@ impl Load {
             ..shared.tally.report()
         }
     }
-}
-
-/// The CPU time of this process in nanoseconds.
-fn cpu() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    u64::try_from(time.tv_sec).unwrap_or(0) * SECOND + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
