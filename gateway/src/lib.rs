@@ -4,7 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `rest.rs` | the REST routes, a file per noun |
-//! | `realtime.rs` | Socket.IO, and the only use of its transport, engineioxide |
+//! | `realtime.rs` | Socket.IO and its transport |
 //! | `ws_token.rs` | the tokens that open a socket |
 //! | `extract.rs` | what handlers take from a request: caller, ids, typed body and query |
 //! | `json.rs`, `error.rs` | the forms that clients see |

@@ -1,15 +1,16 @@
 //! The live edge: Socket.IO under `/socket` for stock clients, over WebSocket and polling. It owns sockets and the rooms
 //! that they follow, and no truth: rooms, membership and messages are message-svc's, sessions auth-svc's.
 //!
-//! The transport is engineioxide, the Engine.IO server under socketioxide, without socketioxide itself: with that one a
-//! refused connection cannot carry the error object, a socket whose buffer is full cannot be closed, and a packet is
-//! framed again for every socket. Socket.IO's own protocol is a page of text (`packet.rs`). To exchange the transport,
-//! rewrite `engine.rs` and `service.rs`; nothing else knows it.
+//! The transport is ours, because delivering is what this gateway is for: a packet is framed once and shared by all
+//! sockets that get it, what waits for a socket goes out in one write, a full queue closes its socket, and an idle socket
+//! holds no buffer. WebSocket's handshake and frame headers are tungstenite's. Nothing outside `engine.rs` knows what
+//! carries a packet.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `service.rs`, `engine.rs`, `packet.rs` | requests, connections, packets |
-//! | `connect.rs` | who may connect |
+//! | `service.rs`, `engine.rs` | requests, connections, what carries packets |
+//! | `packet.rs`, `frame.rs` | what packets say; a packet as the bytes that are written |
+//! | `namespace.rs`, `connect.rs` | entering the namespace; who may |
 //! | `session.rs` | one socket: its queue, its rooms |
 //! | `events.rs`, `payload.rs` | what clients send |
 //! | `join.rs` | entering a room without a gap |
@@ -27,9 +28,11 @@ mod events;
 #[cfg(test)]
 mod fake;
 mod feed;
+mod frame;
 mod hub;
 mod join;
 mod meter;
+mod namespace;
 mod packet;
 mod payload;
 mod service;
@@ -55,7 +58,7 @@ pub struct Realtime {
 /// Makes the layer that takes the requests, and starts what follows rooms and revocations. From `shutdown` on nobody is
 /// let in; the sockets that are there live until [`Realtime::stop`].
 pub(crate) fn build(edge: Arc<Edge>, shutdown: CancellationToken) -> (SocketIoLayer, Realtime) {
-    let hub = hub::Hub::new(Arc::clone(&edge));
+    let hub = hub::Hub::new(edge);
     let engine = engine::Engine::new(Arc::clone(&hub));
     let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(Arc::clone(&hub.feeds).run(end.clone()));
@@ -66,7 +69,7 @@ pub(crate) fn build(edge: Arc<Edge>, shutdown: CancellationToken) -> (SocketIoLa
         shutdown.cancelled().await;
         closing.stop();
     }));
-    let layer = SocketIoLayer::new(edge, Arc::clone(&engine));
+    let layer = SocketIoLayer::new(Arc::clone(&engine));
     (layer, Realtime { hub, engine, tasks, end })
 }
 
@@ -86,6 +89,14 @@ impl Realtime {
         if tokio::time::timeout(limit / 4, ended).await.is_err() {
             tracing::warn!("Events of sockets were still being handled at the limit of stopping");
         }
+    }
+}
+
+#[cfg(test)]
+impl Realtime {
+    /// Whether no connection is left.
+    fn engine_is_empty(&self) -> bool {
+        self.engine.is_empty()
     }
 }
 

@@ -137,6 +137,10 @@ impl RealtimeConfig {
         Duration::from_millis(self.connect_timeout_ms)
     }
 
+    pub(super) fn upgrade_timeout(&self) -> Duration {
+        Duration::from_millis(self.upgrade_timeout_ms)
+    }
+
     pub(super) fn join_timeout(&self) -> Duration {
         Duration::from_millis(self.join_timeout_ms)
     }

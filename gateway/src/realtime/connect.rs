@@ -1,5 +1,5 @@
 //! Who may connect: the WebSocket token is checked here and spent at auth-svc, and the user's limits hold. How a
-//! connection comes in is `engine.rs`; what the rooms in `auth` lead to is `join.rs`.
+//! connection comes in is `namespace.rs`; what the rooms in `auth` lead to is `join.rs`.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -79,7 +79,7 @@ pub(super) async fn accept(
     auth: &Auth,
     socket_id: &str,
     address: IpAddr,
-    link: Box<dyn Link>,
+    link: Arc<dyn Link>,
 ) -> Result<Arc<Session>, Refusal> {
     if hub.is_stopping() {
         return Err(Refusal::new(Reason::Unavailable, "This gateway is stopping; connect again"));

@@ -1,137 +1,259 @@
-//! The transport: Engine.IO over WebSocket and polling, by engineioxide, and the CONNECT handshake of Socket.IO on it.
-//! This file, `service.rs` and `packet.rs` (the text type) are the only ones that name that crate. What a socket does
-//! is `events.rs`, who may connect `connect.rs`, and how requests get here `service.rs`.
+//! The transport: an Engine.IO v4 server over WebSocket and HTTP long-polling. It takes requests and carries packets,
+//! and knows nothing of what they say: that is `namespace.rs`. How requests get here is `service.rs`.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `request.rs` | what a request asks for, and the answers to bad ones |
+//! | `socket.rs` | one connection: its queue, its end |
+//! | `websocket.rs`, `reader.rs` | the task of a WebSocket; the rules of frames |
+//! | `polling.rs` | GET and POST of a session by polling |
+//! | `upgrade.rs` | from polling to WebSocket |
+//! | `pulse.rs` | the heartbeat |
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
-use engineioxide::{
-    DisconnectReason, Socket, Str, TransportType, config::EngineIoConfig, handler::EngineIoHandler, socket::Sid,
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::{Request, StatusCode};
+use hyper::upgrade::OnUpgrade;
 use mesh::{
     error::{Reason, Refusal},
     serve::Connection,
 };
-use tokio::sync::{Notify, mpsc::error::TrySendError};
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+mod polling;
+mod pulse;
+mod reader;
+mod request;
+mod socket;
+mod upgrade;
+mod websocket;
+
+use pulse::Due;
+use request::{Ask, Fault};
+pub(super) use socket::Socket;
+use socket::Wire;
 
 use super::{
     RealtimeConfig,
-    connect::{self, Auth},
-    events,
+    frame::Frame,
     hub::Hub,
-    meter::{self, Closed},
-    packet::{self, Frame, Packet},
-    session::{Link, Session, Unsent},
+    meter::Closed,
+    namespace::{self, Phase},
+    session::Link as _,
 };
-use crate::error::ErrorObject;
+use crate::{address::Origin, error::ErrorObject, limit::Class};
 
 /// Where the endpoint is.
 pub(super) const PATH: &str = "/socket";
-/// The longest that a socket which was told its last word may take to go.
-const LAST_WORD: Duration = Duration::from_millis(900);
-/// What a polling client gets to fetch its last word.
-const LAST_POLL: Duration = Duration::from_millis(500);
 
-/// Who a request comes from; `service.rs` puts it into the extensions.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Client(pub(super) IpAddr);
+/// The id of a session: 122 random bits, because who knows it may speak for its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Id(Uuid);
 
-/// How far a connection has come.
-#[derive(Debug, Default)]
-enum Phase {
-    /// Nobody has said who they are.
-    #[default]
-    New,
-    /// The token is being checked.
-    Connecting,
-    /// A socket of the namespace `/`.
-    Open(Arc<Session>),
-    /// Refused, left, or ended.
-    Over,
-}
-
-/// What each connection carries.
-#[derive(Debug, Default)]
-pub(super) struct Data {
-    phase: Mutex<Phase>,
-    /// The WebSocket that a polling client has moved to.
-    upgraded: Mutex<Option<Connection>>,
-}
-
-impl Data {
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        // Nothing that could panic half-way runs under this lock.
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+impl Id {
+    fn new() -> Self {
+        Self(Uuid::new_v4())
     }
 
-    fn upgraded(&self) -> MutexGuard<'_, Option<Connection>> {
-        // Nothing that could panic half-way runs under this lock.
-        self.upgraded.lock().unwrap_or_else(PoisonError::into_inner)
+    fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        let length = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        (length == bytes.len()).then(|| Self(Uuid::from_bytes(bytes)))
     }
 }
 
-type EngineSocket = Socket<Data>;
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64_URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+/// What became of a packet that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Taken,
+    /// And the heartbeat has moved: when to look at it next.
+    Beat(Instant),
+    /// The client closes.
+    Left,
+    /// No client of this protocol sends it.
+    Malformed,
+}
 
 /// All connections, connected to the namespace or not.
 #[derive(Debug)]
 pub(super) struct Engine {
-    hub: Arc<Hub>,
-    sockets: Mutex<HashMap<Sid, Weak<EngineSocket>>>,
+    pub(super) hub: Arc<Hub>,
+    sockets: Mutex<HashMap<Id, Arc<Socket>>>,
+    ping: Frame,
     /// A connection has ended.
     ended: Notify,
 }
 
-/// The settings of the transport.
-pub(super) fn config(config: &RealtimeConfig) -> EngineIoConfig {
-    EngineIoConfig::builder()
-        .req_path(PATH)
-        .ping_interval(Duration::from_millis(config.ping_interval_ms))
-        .ping_timeout(Duration::from_millis(config.ping_timeout_ms))
-        .upgrade_timeout(Duration::from_millis(config.upgrade_timeout_ms))
-        .max_buffer_size(config.outgoing_max)
-        .max_payload(config.frame_bytes_max as u64)
-        .ws_max_message_size(config.frame_bytes_max)
-        .ws_max_frame_size(config.frame_bytes_max)
-        // Nearly all events are smaller, and an idle socket keeps the buffer.
-        .ws_read_buffer_size(512)
-        .build()
-}
-
 impl Engine {
     pub(super) fn new(hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new(Self { hub, sockets: Mutex::default(), ended: Notify::new() })
+        Arc::new(Self { hub, sockets: Mutex::default(), ping: Frame::control("2"), ended: Notify::new() })
     }
 
-    fn sockets(&self) -> MutexGuard<'_, HashMap<Sid, Weak<EngineSocket>>> {
+    fn config(&self) -> &RealtimeConfig {
+        self.hub.config()
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, HashMap<Id, Arc<Socket>>> {
         // Nothing that could panic half-way runs under this lock.
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more connection may come.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.sockets().is_empty()
+    }
+
+    /// Answers a request to the endpoint.
+    pub(super) async fn answer(self: &Arc<Self>, request: Request<Body>) -> Response {
+        let ask = match Ask::of(&request) {
+            Ok(ask) => ask,
+            Err(fault) => return fault.response(),
+        };
+        let address = Origin::of(request.extensions()).address;
+        if ask.opens()
+            && let Err(refusal) = self.hub.edge.limiter.check_address(Class::Handshake, address)
+        {
+            return ErrorObject::from(refusal).into_response();
+        }
+        match ask {
+            Ask::OpenPolling => self.open_polling(address),
+            Ask::OpenWebSocket => self.open_websocket(address, request),
+            Ask::Poll(id) => match self.get(id) {
+                Some(socket) => {
+                    // The request may wait for a heartbeat; what came with it need not.
+                    drop(request);
+                    polling::poll(self, &socket).await
+                }
+                None => Fault::UnknownSession.response(),
+            },
+            Ask::Post(id) => match self.get(id) {
+                Some(socket) => polling::post(self, &socket, request).await,
+                None => Fault::UnknownSession.response(),
+            },
+            Ask::Upgrade(id) => self.upgrade(id, request),
+        }
+    }
+
+    fn get(&self, id: Id) -> Option<Arc<Socket>> {
+        self.sockets().get(&id).cloned()
+    }
+
+    fn open_polling(self: &Arc<Self>, address: IpAddr) -> Response {
+        match self.open(address, Wire::Polling(Box::default())) {
+            Ok(socket) => {
+                let open = self.greeting(&socket, &["websocket"]);
+                tokio::spawn(polling::attend(Owner::new(Arc::clone(self), socket)));
+                request::answer(StatusCode::OK, "text/plain; charset=UTF-8", open)
+            }
+            Err(refusal) => ErrorObject::from(refusal).into_response(),
+        }
+    }
+
+    fn open_websocket(self: &Arc<Self>, address: IpAddr, request: Request<Body>) -> Response {
+        let (response, upgrade, connection) = match handshake(request) {
+            Ok(handshake) => handshake,
+            Err(fault) => return fault.response(),
+        };
+        match self.open(address, Wire::WebSocket) {
+            Ok(socket) => {
+                socket.push_or_kill(Frame::control(&self.greeting(&socket, &[])));
+                tokio::spawn(websocket::serve(Owner::new(Arc::clone(self), socket), upgrade, connection));
+                response
+            }
+            Err(refusal) => ErrorObject::from(refusal).into_response(),
+        }
+    }
+
+    fn upgrade(self: &Arc<Self>, id: Id, request: Request<Body>) -> Response {
+        let Some(socket) = self.get(id) else { return Fault::UnknownSession.response() };
+        let started = handshake(request).and_then(|handshake| upgrade::begin(&socket).map(|()| handshake));
+        match started {
+            Ok((response, upgrade, connection)) => {
+                tokio::spawn(upgrade::serve(Arc::clone(self), socket, upgrade, connection));
+                response
+            }
+            Err(fault) => fault.response(),
+        }
+    }
+
+    /// One more connection.
     ///
     /// # Errors
     /// `UNAVAILABLE` when there are as many as there may be, or the gateway stops.
-    pub(super) fn check_place(&self) -> Result<(), Refusal> {
+    fn open(&self, address: IpAddr, wire: Wire) -> Result<Arc<Socket>, Refusal> {
+        let socket = Arc::new(Socket::new(address, wire, self.config()));
+        let mut sockets = self.sockets();
+        // Looked at under the lock that `stop` takes after saying so: a socket that is let in here is told there.
         if self.hub.is_stopping() {
             return Err(Refusal::new(Reason::Unavailable, "This gateway is stopping; connect again"));
         }
-        if self.sockets().len() >= self.hub.config().sockets_max {
+        if sockets.len() >= self.config().sockets_max {
             return Err(Refusal::new(Reason::Unavailable, "This gateway has as many sockets as it may; try again"));
         }
-        Ok(())
+        sockets.insert(socket.id, Arc::clone(&socket));
+        Ok(socket)
     }
 
-    /// A polling client asks for a WebSocket, by this connection.
-    pub(super) fn upgrading(&self, sid: &str, connection: &Connection) {
-        let socket = sid.parse::<Sid>().ok().and_then(|sid| self.sockets().get(&sid).and_then(Weak::upgrade));
-        if let Some(socket) = socket {
-            *socket.data.upgraded() = Some(connection.clone());
+    /// The first packet of a session.
+    fn greeting(&self, socket: &Socket, upgrades: &[&str]) -> String {
+        let RealtimeConfig { ping_interval_ms, ping_timeout_ms, frame_bytes_max, .. } = self.config();
+        let object = serde_json::json!({
+            "sid": socket.id.to_string(),
+            "upgrades": upgrades,
+            "pingInterval": ping_interval_ms,
+            "pingTimeout": ping_timeout_ms,
+            "maxPayload": frame_bytes_max,
+        });
+        format!("0{object}")
+    }
+
+    /// Takes a packet of a client.
+    fn hear(self: &Arc<Self>, socket: &Arc<Socket>, packet: &str) -> Heard {
+        match packet.as_bytes().first() {
+            Some(b'4') => match namespace::receive(self, socket, &packet[1..]) {
+                // Who leaves the namespace has to come again in time.
+                Ok(()) if packet.starts_with("41") => Heard::Beat(socket.state().pulse.at()),
+                Ok(()) => Heard::Taken,
+                Err(namespace::Malformed) => Heard::Malformed,
+            },
+            Some(b'3') => Heard::Beat(socket.pong(self.config())),
+            Some(b'1') => Heard::Left,
+            // Packets that mean nothing from a client at this point; the reference server passes over them too.
+            Some(b'0' | b'5' | b'6') => Heard::Taken,
+            _ => Heard::Malformed,
         }
+    }
+
+    /// A connection has ended, from whichever side.
+    fn ended(&self, socket: &Arc<Socket>) {
+        let why = socket.state().why;
+        socket.kill();
+        namespace::ended(self, socket, why);
+        let mut sockets = self.sockets();
+        sockets.remove(&socket.id);
+        if sockets.capacity() > 4 * sockets.len() + 64 {
+            sockets.shrink_to_fit();
+        }
+        drop(sockets);
+        self.ended.notify_waiters();
     }
 
     /// Ends every connection and waits until they are gone; those that are left after three quarters of the limit are
@@ -141,9 +263,9 @@ impl Engine {
         for session in self.hub.sockets() {
             session.finish(Closed::Shutdown, &[]);
         }
-        let others: Vec<_> = self.sockets().values().filter_map(Weak::upgrade).collect();
-        for socket in others.iter().filter(|socket| !matches!(*socket.data.phase(), Phase::Open(_))) {
-            socket.close(DisconnectReason::ClosingServer);
+        let others: Vec<_> = self.sockets().values().cloned().collect();
+        for socket in others.iter().filter(|socket| !matches!(*socket.phase(), Phase::Open(_))) {
+            socket.finish_with(socket::NORMAL, Closed::Shutdown);
         }
         drop(others);
         let gone = async {
@@ -156,195 +278,51 @@ impl Engine {
             }
         };
         if tokio::time::timeout(limit * 3 / 4, gone).await.is_err() {
-            let left: Vec<_> = self.sockets().values().filter_map(Weak::upgrade).collect();
+            let left: Vec<_> = self.sockets().values().cloned().collect();
             tracing::warn!(sockets = left.len(), "Sockets were still open near the limit of stopping and are ended");
-            left.iter().for_each(kill);
+            left.iter().for_each(|socket| socket.kill());
         }
-    }
-
-    /// CONNECT: the token is checked in a task of its own; what the client sends meanwhile is against the protocol.
-    fn connect(self: &Arc<Self>, socket: Arc<EngineSocket>, packet: &Str) {
-        let Ok(Packet::Connect { namespace, auth }) = Packet::read(packet) else { return };
-        if namespace != "/" {
-            let refusal = Refusal::new(Reason::NotFound, "Invalid namespace");
-            refuse(&socket, namespace, &refusal);
-            return;
-        }
-        {
-            let mut phase = socket.data.phase();
-            if !matches!(*phase, Phase::New) {
-                return;
-            }
-            *phase = Phase::Connecting;
-        }
-        let too_large = packet.len() > self.hub.config().event_bytes_max;
-        let auth = if too_large {
-            Err(Refusal::new(Reason::PayloadTooLarge, "What comes with CONNECT is too large"))
-        } else {
-            Auth::read(auth)
-        };
-        let engine = Arc::clone(self);
-        self.hub.tasks.spawn(async move {
-            let link = Box::new(EngineLink(Arc::clone(&socket)));
-            let id = socket.id;
-            let accepted = match &auth {
-                Ok(auth) => Box::pin(connect::accept(&engine.hub, auth, id.as_str(), address(&socket), link)).await,
-                Err(refusal) => Err(refusal.clone()),
-            };
-            match accepted {
-                Ok(session) => engine.open(&socket, &session, auth.map(|auth| auth.rooms).unwrap_or_default()),
-                Err(refusal) => {
-                    // The client closes the connection by itself; one that does not is closed at the time limit.
-                    *socket.data.phase() = Phase::Over;
-                    refuse(&socket, "/", &refusal);
-                }
-            }
-        });
-    }
-
-    /// The socket is let in: from here on it is heard, and the first thing it hears is that.
-    fn open(&self, socket: &EngineSocket, session: &Arc<Session>, rooms: Vec<(String, Option<String>)>) {
-        {
-            let mut phase = socket.data.phase();
-            if matches!(*phase, Phase::Connecting) {
-                *phase = Phase::Open(Arc::clone(session));
-            } else {
-                drop(phase);
-                // The connection ended while the token was checked.
-                self.hub.disconnected(session, Closed::Client);
-                return;
-            }
-            // Under the phase's lock, so that nothing that the client sends is handled before its rooms are in line.
-            if session.send(packet::connect(socket.id.as_str())).is_ok() {
-                session.emit("connected", &connect::greeting(session));
-                events::resume(&self.hub, session, rooms);
-            }
-        }
-        meter::handshake("accepted");
-    }
-
-    fn close_late(socket: &Arc<EngineSocket>, limit: Duration) {
-        let socket = Arc::downgrade(socket);
-        tokio::spawn(async move {
-            tokio::time::sleep(limit).await;
-            if let Some(socket) = socket.upgrade()
-                && !matches!(*socket.data.phase(), Phase::Open(_))
-            {
-                kill(&socket);
-            }
-        });
     }
 }
 
-impl EngineIoHandler for Engine {
-    type Data = Data;
+/// The WebSocket handshake: the answer, and what becomes of the connection after it.
+fn handshake(mut request: Request<Body>) -> Result<(Response, OnUpgrade, Option<Connection>), Fault> {
+    let response = tungstenite::handshake::server::create_response_with_body(&request, Body::empty);
+    let response = response.ok().ok_or(Fault::BadRequest)?;
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or(Fault::BadRequest)?;
+    Ok((response, upgrade, request.extensions_mut().remove::<Connection>()))
+}
 
-    fn on_connect(self: Arc<Self>, socket: Arc<EngineSocket>) {
-        self.sockets().insert(socket.id, Arc::downgrade(&socket));
-        Self::close_late(&socket, self.hub.config().connect_timeout());
+/// Held by the one task that carries a connection: when it ends, in whichever way, so does the connection.
+struct Owner {
+    engine: Arc<Engine>,
+    socket: Arc<Socket>,
+    handed_over: bool,
+}
+
+impl Owner {
+    fn new(engine: Arc<Engine>, socket: Arc<Socket>) -> Self {
+        Self { engine, socket, handed_over: false }
     }
 
-    fn on_disconnect(&self, socket: Arc<EngineSocket>, reason: DisconnectReason) {
-        let phase = std::mem::replace(&mut *socket.data.phase(), Phase::Over);
-        if let Phase::Open(session) = phase {
-            let why = if reason == DisconnectReason::PacketParsingError { Closed::Protocol } else { Closed::Client };
-            self.hub.disconnected(&session, why);
-        }
-        let mut sockets = self.sockets();
-        sockets.remove(&socket.id);
-        if sockets.capacity() > 4 * sockets.len() + 64 {
-            sockets.shrink_to_fit();
-        }
-        drop(sockets);
-        self.ended.notify_waiters();
+    /// Another task carries it from here on.
+    fn hand_over(&mut self) {
+        self.handed_over = true;
     }
 
-    fn on_message(self: &Arc<Self>, msg: Str, socket: Arc<EngineSocket>) {
-        let open = match &*socket.data.phase() {
-            Phase::Open(session) => Some(Arc::clone(session)),
-            Phase::New | Phase::Connecting | Phase::Over => None,
-        };
-        match (Packet::read(&msg), open) {
-            (Ok(Packet::Connect { .. }), _) => self.connect(socket, &msg),
-            // Copied, because the text shares the buffer that the connection reads into.
-            (Ok(Packet::Event { .. } | Packet::Binary { .. }), Some(session)) => {
-                events::receive(&self.hub, &session, Frame::copy_from_slice(&msg));
-            }
-            // What was under way when the socket was closed.
-            (Ok(Packet::Event { .. } | Packet::Binary { .. }), None) if matches!(*socket.data.phase(), Phase::Over) => {
-            }
-            (Ok(Packet::Ack), _) => {}
-            (Ok(Packet::Disconnect), _) => socket.close(DisconnectReason::TransportClose),
-            (Ok(Packet::Event { .. } | Packet::Binary { .. }) | Err(_), _) => {
-                socket.close(DisconnectReason::PacketParsingError);
-            }
-        }
+    fn hear(&self, packet: &str) -> Heard {
+        self.engine.hear(&self.socket, packet)
     }
 
-    fn on_binary(self: &Arc<Self>, _data: Bytes, _socket: Arc<EngineSocket>) {
-        // The attachment of an event that was refused when its text came.
+    fn beat(&self) -> (Due, Instant) {
+        self.socket.beat(self.engine.config(), &self.engine.ping)
     }
 }
 
-fn refuse(socket: &EngineSocket, namespace: &str, refusal: &Refusal) {
-    meter::handshake(refusal.reason.as_str());
-    let error = events::error_object(refusal);
-    let message = ErrorObject::from(refusal.clone()).message;
-    // A connection that is gone hears no more.
-    drop(socket.emit(packet::connect_error(namespace, &message, &error)));
-}
-
-fn address(socket: &EngineSocket) -> IpAddr {
-    socket.req_parts.extensions.get::<Client>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.0)
-}
-
-/// The connection that is this socket's alone: a WebSocket's. A polling client's may carry others' requests.
-fn own_connection(socket: &EngineSocket) -> Option<Connection> {
-    if socket.transport_type() != TransportType::Websocket {
-        return None;
-    }
-    let upgraded = socket.data.upgraded().clone();
-    upgraded.or_else(|| socket.req_parts.extensions.get::<Connection>().cloned())
-}
-
-/// Ends a connection at once, also one whose peer has stopped reading.
-fn kill(socket: &Arc<EngineSocket>) {
-    socket.close(DisconnectReason::TransportError);
-    if let Some(connection) = own_connection(socket) {
-        connection.kill();
-    }
-}
-
-/// A connection as the rest of the realtime edge sees it.
-struct EngineLink(Arc<EngineSocket>);
-
-impl Link for EngineLink {
-    fn send(&self, frame: Frame) -> Result<(), Unsent> {
-        self.0.emit(frame).map_err(|unsent| match unsent {
-            TrySendError::Full(_) => Unsent::Full,
-            TrySendError::Closed(_) => Unsent::Gone,
-        })
-    }
-
-    fn kill(&self) {
-        kill(&self.0);
-    }
-
-    fn finish(&self) {
-        let socket = Arc::clone(&self.0);
-        if let Some(connection) = own_connection(&socket) {
-            // The writer writes what is queued before it sees that the session has ended, if its peer reads at all.
-            socket.close(DisconnectReason::ClosingServer);
-            tokio::spawn(async move {
-                tokio::time::sleep(LAST_WORD).await;
-                connection.kill();
-            });
-        } else {
-            // What is queued waits for the next poll.
-            tokio::spawn(async move {
-                tokio::time::sleep(LAST_POLL).await;
-                kill(&socket);
-            });
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if !self.handed_over {
+            self.engine.ended(&self.socket);
         }
     }
 }

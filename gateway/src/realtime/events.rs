@@ -18,7 +18,7 @@ use super::{
     hub::Hub,
     join,
     meter::{self, Closed},
-    packet::{self, Frame, Packet},
+    packet::{self, Frame, Packet, Text},
     payload,
     session::{Session, Work},
 };
@@ -78,7 +78,7 @@ pub(super) fn error_object(refusal: &Refusal) -> String {
 }
 
 /// Takes an event in. It is called in the order of arrival and never waits.
-pub(super) fn receive(hub: &Arc<Hub>, session: &Arc<Session>, packet: Frame) {
+pub(super) fn receive(hub: &Arc<Hub>, session: &Arc<Session>, packet: Text) {
     let config = hub.config();
     let refusal = if packet.len() > config.event_bytes_max {
         let message = format!("An event may have at most {} bytes", config.event_bytes_max);

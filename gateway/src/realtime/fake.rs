@@ -106,7 +106,7 @@ pub(super) fn session_of(user_id: Uuid, link: FakeLink) -> (Arc<Session>, FakeLi
     let session_id = Uuid::now_v7();
     let caller = UserCaller { user_id, session_id: Some(session_id), roles: Vec::new(), expires: None, via: None };
     let (id, address) = (IDS.fetch_add(1, Ordering::Relaxed), IpAddr::V4(Ipv4Addr::LOCALHOST));
-    (Arc::new(Session::new(id, "sid", caller, session_id, address, Box::new(link.clone()))), link)
+    (Arc::new(Session::new(id, "sid", caller, session_id, address, Arc::new(link.clone()))), link)
 }
 
 /// auth-svc, as far as sockets need it: each token once, and not of the sessions that have ended.

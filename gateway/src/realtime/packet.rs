@@ -2,10 +2,10 @@
 //! writing what they get, on the one namespace `/`. It knows no transport and no event. Binary attachments are read far
 //! enough to be refused.
 
-use engineioxide::Str;
+pub(super) use super::frame::Frame;
 
-/// The text of a packet, ready for any socket; a clone shares it.
-pub(super) type Frame = Str;
+/// The text of a packet that came in, kept until its turn.
+pub(super) type Text = Box<str>;
 
 /// What a client sent. The JSON within is not looked at yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl<'a> Packet<'a> {
                 let (namespace, auth) = namespace(rest)?;
                 Ok(Self::Connect { namespace, auth })
             }
-            b'1' => Ok(Self::Disconnect),
+            b'1' => ours(rest).map(|_| Self::Disconnect),
             b'2' => {
                 let (ack, data) = ack(ours(rest)?)?;
                 Ok(Self::Event { ack, data })
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_no_packet_is_refused_without_a_panic() {
         let long = format!("0/{}", "a".repeat(300));
-        for text in ["", "é", "x", "7", "4{}", "2/admin,[]", "299999999999999999999999[]", "5[]", &long] {
+        for text in ["", "é", "x", "7", "4{}", "1/admin,", "2/admin,[]", "299999999999999999999999[]", "5[]", &long] {
             assert_eq!(Packet::read(text), Err(Malformed), "{text}");
         }
     }
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(connect_error("/", "a \"b\"", "{}"), r#"4{"message":"a \"b\"","data":{}}"#);
         assert_eq!(connect_error("/x", "no", "{}"), r#"4/x,{"message":"no","data":{}}"#);
         assert_eq!(event("typing_start", "{}"), r#"2["typing_start",{}]"#);
-        assert!(event("typing_start", "{}").starts_with(&event_head("typing_start")));
+        assert!(event("typing_start", "{}").as_str().starts_with(&event_head("typing_start")));
         assert_eq!(ack_of(12, "{}"), "312[{}]");
     }
 }

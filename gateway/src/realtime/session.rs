@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{
     feed::Room,
     meter::{self, Closed},
-    packet::{self, Frame},
+    packet::{self, Frame, Text},
 };
 
 /// Why a packet could not be queued.
@@ -49,7 +49,7 @@ pub(super) enum Work {
     /// The rooms that came with the token, each with its cursor.
     Resume(Vec<(String, Option<String>)>),
     /// A packet that is an event.
-    Event(Frame),
+    Event(Text),
 }
 
 impl Work {
@@ -96,7 +96,7 @@ pub(super) struct Session {
     pub(super) address: IpAddr,
     /// When its session ends by age, in Unix milliseconds, as far as is known here.
     ends_at: AtomicI64,
-    link: Box<dyn Link>,
+    link: Arc<dyn Link>,
     closed: AtomicBool,
     inbox: Mutex<Inbox>,
     places: Mutex<Places>,
@@ -112,7 +112,7 @@ impl Session {
         caller: UserCaller,
         session_id: Uuid,
         address: IpAddr,
-        link: Box<dyn Link>,
+        link: Arc<dyn Link>,
     ) -> Self {
         Self {
             id,

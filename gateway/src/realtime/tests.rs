@@ -17,6 +17,7 @@ use super::{
     session::Session,
 };
 
+mod protocol;
 mod wire;
 
 /// A running hub.

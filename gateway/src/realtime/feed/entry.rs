@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(data(&encoded), expected);
         assert_eq!(encoded.frame.as_str(), format!(r#"2["new_message",{}]"#, encoded.data()));
         // Polling separates packets by this character.
-        assert!(!encoded.frame.contains('\u{1e}'));
+        assert!(!encoded.frame.as_str().contains('\u{1e}'));
     }
 
     #[test]

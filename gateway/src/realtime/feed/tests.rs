@@ -169,7 +169,7 @@ fn an_entry_is_encoded_once_for_all() {
     let before = packet::event("x", "{}");
     let copy = before.clone();
     // A clone of a frame shares its text; that is what every socket gets.
-    assert_eq!(before.as_bytes().as_ptr(), copy.as_bytes().as_ptr());
+    assert_eq!(before.bytes().as_ptr(), copy.bytes().as_ptr());
     say(&room, 1);
     let offer_at = at(0);
     let frames: Vec<_> = (0..2)
@@ -178,7 +178,7 @@ fn an_entry_is_encoded_once_for_all() {
             let mut seen = None;
             let offer = Offer { from: &offer_at, member_as_of: 0, bridge_max: 10, merge: true };
             let ack = |bridge: &[&Encoded], _: &Position| {
-                seen = Some(bridge[0].frame.as_bytes().as_ptr());
+                seen = Some(bridge[0].frame.bytes().as_ptr());
                 None
             };
             room.admit(&session, &offer, ack).expect("in");

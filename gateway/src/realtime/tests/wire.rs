@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
-    tungstenite::{Error, Message},
+    tungstenite::{Error, Message, protocol::frame::coding::CloseCode},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -29,19 +29,19 @@ use crate::{
 };
 
 /// A gateway on a port, with fakes behind it.
-struct Gateway {
-    mesh: FakeMesh,
-    realtime: Realtime,
-    address: SocketAddr,
+pub(super) struct Gateway {
+    pub(super) mesh: FakeMesh,
+    pub(super) realtime: Realtime,
+    pub(super) address: SocketAddr,
     _end: tokio_util::sync::DropGuard,
 }
 
 impl Gateway {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::start_with(|_| ()).await
     }
 
-    async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
+    pub(super) async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let (mesh, end) = (FakeMesh::start_with(change).await, CancellationToken::new());
         let (layer, realtime) = realtime::build(Arc::clone(&mesh.edge), end.clone());
         let router = Router::new().fallback(async || "not a socket").layer(layer);
@@ -55,21 +55,21 @@ impl Gateway {
         Self { mesh, realtime, address, _end: end.drop_guard() }
     }
 
-    fn user() -> UserCaller {
+    pub(super) fn user() -> UserCaller {
         let session_id = Some(Uuid::now_v7());
         UserCaller { user_id: Uuid::now_v7(), session_id, roles: Vec::new(), expires: None, via: None }
     }
 
-    fn token(&self, user: &UserCaller) -> String {
+    pub(super) fn token(&self, user: &UserCaller) -> String {
         self.mesh.edge.ws_tokens.issue(user).0
     }
 
-    fn url(&self, scheme: &str, rest: &str) -> String {
+    pub(super) fn url(&self, scheme: &str, rest: &str) -> String {
         format!("{scheme}://{}/socket/?EIO=4&transport={rest}", self.address)
     }
 
     /// A WebSocket that has only been opened.
-    async fn open(&self) -> Client {
+    pub(super) async fn open(&self) -> Client {
         let (socket, _) = tokio_tungstenite::connect_async(self.url("ws", "websocket")).await.expect("a WebSocket");
         let mut client = Client(socket);
         assert!(client.raw().await.expect("open").starts_with('0'));
@@ -77,7 +77,7 @@ impl Gateway {
     }
 
     /// A connected socket of a user.
-    async fn connect(&self, user: &UserCaller) -> Client {
+    pub(super) async fn connect(&self, user: &UserCaller) -> Client {
         let mut client = self.open().await;
         client.send(&format!("40{}", json!({"token": self.token(user)}))).await;
         assert!(client.packet().await.starts_with("0{\"sid\":"));
@@ -87,15 +87,39 @@ impl Gateway {
     }
 }
 
-struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(super) struct Client(pub(super) WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
-    async fn send(&mut self, text: &str) {
+    /// A WebSocket, or the status of the refusal.
+    pub(super) async fn try_open(url: &str) -> Result<Self, u16> {
+        match tokio_tungstenite::connect_async(url).await {
+            Ok((socket, _)) => Ok(Self(socket)),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The next message as it is, a ping of Engine.IO included; none when the connection has ended.
+    pub(super) async fn plain(&mut self) -> Option<Message> {
+        let next = tokio::time::timeout(Duration::from_secs(30), self.0.next()).await.expect("something in time");
+        next.and_then(Result::ok).filter(|message| !message.is_close())
+    }
+
+    /// The code that the server closes with.
+    pub(super) async fn close_code(&mut self) -> Option<CloseCode> {
+        let next = tokio::time::timeout(Duration::from_secs(30), self.0.next()).await.expect("something in time");
+        match next? {
+            Ok(Message::Close(frame)) => frame.map(|frame| frame.code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) async fn send(&mut self, text: &str) {
         self.0.send(Message::text(text)).await.expect("sent");
     }
 
     /// The next Engine.IO packet; none when the connection has ended.
-    async fn raw(&mut self) -> Option<String> {
+    pub(super) async fn raw(&mut self) -> Option<String> {
         tokio::time::timeout(Duration::from_secs(30), self.raw_in_time()).await.expect("something in time")
     }
 
@@ -114,12 +138,12 @@ impl Client {
     }
 
     /// The next Socket.IO packet.
-    async fn packet(&mut self) -> String {
+    pub(super) async fn packet(&mut self) -> String {
         let raw = self.raw().await.expect("the connection lives");
         raw.strip_prefix('4').unwrap_or_else(|| panic!("no message: {raw}")).to_owned()
     }
 
-    async fn event(&mut self, name: &str) -> Value {
+    pub(super) async fn event(&mut self, name: &str) -> Value {
         let packet = self.packet().await;
         let event: Value = serde_json::from_str(packet.strip_prefix('2').expect("an event")).expect("JSON");
         assert_eq!(event[0], name, "{event}");
