@@ -2,13 +2,14 @@
 //! back, nothing is half done, and all is well again by itself.
 
 use std::{
+    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use mesh::config::StoreLimits;
 use sqlx::Executor as _;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::time::timeout;
 
 use super::{open, open_with, read, write};
 use crate::{
@@ -40,7 +41,7 @@ async fn heals(calls: &Calls) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_server_holds_no_call_and_no_connection_for_good() {
     let Some(schema) = Schema::new() else { return };
-    let proxy = Proxy::new(&schema.url).await;
+    let proxy = Proxy::new(&schema.url);
     let calls = Arc::new(open_with(&schema, &proxy.url, &SHORT).await.expect("opened"));
     proxy.set(Mood::Frozen);
     // More than the pool has connections, reading and writing, at once and one after the other.
@@ -66,7 +67,7 @@ async fn a_frozen_server_holds_no_call_and_no_connection_for_good() {
 #[tokio::test]
 async fn connections_to_a_machine_that_has_gone_are_given_up_with_their_calls() {
     let Some(schema) = Schema::new() else { return };
-    let proxy = Proxy::new(&schema.url).await;
+    let proxy = Proxy::new(&schema.url);
     let limits = StoreLimits { connections_max: 1, ..LIMITS };
     let calls = open_with(&schema, &proxy.url, &limits).await.expect("opened");
     for _ in 0..5 {
@@ -81,7 +82,7 @@ async fn connections_to_a_machine_that_has_gone_are_given_up_with_their_calls() 
 async fn an_idle_connection_that_died_is_noticed_before_it_is_lent() {
     let Some(schema) = Schema::new() else { return };
     let name = format!("idle-{}", &schema.name[5..20]);
-    let proxy = Proxy::new(&schema.url).await;
+    let proxy = Proxy::new(&schema.url);
     let url = with(&proxy.url, &format!("application_name={name}"));
     let calls = open_with(&schema, &url, &LIMITS).await.expect("opened");
     read(&calls).await.expect("read");
@@ -107,7 +108,7 @@ async fn an_idle_connection_that_died_is_noticed_before_it_is_lent() {
 #[tokio::test]
 async fn a_cut_connection_is_replaced_within_the_call() {
     let Some(schema) = Schema::new() else { return };
-    let proxy = Proxy::new(&schema.url).await;
+    let proxy = Proxy::new(&schema.url);
     let calls = open_with(&schema, &proxy.url, &LIMITS).await.expect("opened");
     for id in 0..5 {
         write(&calls, id).await.expect("written");
@@ -140,7 +141,7 @@ async fn a_server_that_ends_its_connections_is_met_again_within_the_call() {
 /// Writes while the proxy is in this mood; the answer, and how many notes there are then.
 async fn write_in(mood: Mood) -> Option<(Result<(), CallError>, i64)> {
     let schema = Schema::new()?;
-    let proxy = Proxy::new(&schema.url).await;
+    let proxy = Proxy::new(&schema.url);
     let calls = open_with(&schema, &proxy.url, &LIMITS).await.expect("opened");
     proxy.set(mood);
     let answer = write(&calls, 1).await;
@@ -230,14 +231,14 @@ async fn touch(db: &mut sqlx::PgConnection, id: i64) -> Result<(), sqlx::Error> 
 async fn a_service_waits_at_its_start_for_a_server_that_is_not_there_yet() {
     let Some(schema) = Schema::new() else { return };
     let schema = Arc::new(schema);
-    let place = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let place = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let absent = format!("postgres://me:hunter2@{place}/db");
     let impatient = StoreLimits { connect_ms: 100, ..LIMITS };
     let error = open_with(&schema, &absent, &impatient).await.expect_err("nobody is there").to_string();
     assert!(error.contains("cannot be reached") && error.contains(&place.to_string()), "{error}");
     assert!(!error.contains('\n') && !error.contains("hunter2"), "{error}");
 
-    let listener = TcpListener::bind(place).await.expect("the same port");
+    let listener = TcpListener::bind(place).expect("the same port");
     let proxy = Proxy::on(listener, &schema.url);
     // First it is silent, then it cuts, at last it is there.
     proxy.set(Mood::Frozen);

@@ -258,7 +258,7 @@ async fn answers_to_writes_that_are_lost() {
     for command in ["insert", "update"] {
         let before = proxy.lost();
         for skip in 0..counts[command] {
-            proxy.lose(command, skip).await;
+            proxy.lose(command, skip);
             let told = script(&store).await;
             check_all(&point, &*reader, &told).await;
         }

@@ -2,6 +2,7 @@
 //! what was made by hand. Every refusal is one sentence, and none of them has the password in it.
 
 use std::{
+    net::TcpListener,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,7 +13,6 @@ use mongodb::{
     bson::{Document, doc},
     event::command::CommandEvent,
 };
-use tokio::net::TcpListener;
 
 use super::{
     proxy::Proxy,
@@ -83,7 +83,7 @@ async fn a_password_that_is_not_taken_is_said_and_not_shown() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_waited_for_and_then_named() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let here = listener.local_addr().expect("an address");
     drop(listener);
     let url = format!("mongodb://me:hunter2@{here}/x?directConnection=true");
@@ -96,7 +96,7 @@ async fn a_server_that_is_not_there_is_waited_for_and_then_named() {
 #[tokio::test]
 async fn a_server_that_comes_later_is_waited_for() {
     let Some(scratch) = Scratch::new() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let here = listener.local_addr().expect("an address");
     drop(listener);
     let url = format!("mongodb://{here}/{}?directConnection=true", scratch.name);
@@ -108,7 +108,7 @@ async fn a_server_that_comes_later_is_waited_for() {
     // Not before the first try has failed: the warning about it is what takes the time.
     tokio::time::timeout(Duration::from_millis(600), std::future::pending::<()>()).await.expect_err("nothing comes");
     assert!(!opening.is_finished());
-    let _proxy = Proxy::on(TcpListener::bind(here).await.expect("the port is free"), &scratch.url).await;
+    let _proxy = Proxy::on(TcpListener::bind(here).expect("the port is free"), &scratch.url).await;
     let store = opening.await.expect("no panic").map_err(|error| error.to_string()).expect("opened");
     store.check().await.expect("answers");
 }

@@ -258,7 +258,7 @@ async fn a_server_that_is_killed_in_the_middle_has_all_that_was_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_says_nothing_ends_every_call_in_time_and_serves_again() {
     let Some(schema) = Schema::new() else { return };
-    let freezer = Freezer::new(&schema.url).await;
+    let freezer = Freezer::new(&schema.url);
     let config = PostgresConfig { connect_ms: 200, call_ms: 400, writers_max: 1, commit_entries_max: 1, ..patient() };
     let store = open_with(&schema, &freezer.url, &config).await.expect("opens");
     let room = room(&store).await;
