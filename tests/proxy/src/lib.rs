@@ -198,7 +198,6 @@ impl World {
     async fn accept(self, listener: StdListener, judge: impl Fn() -> Judge) {
         let listener = TcpListener::from_std(listener).expect("a listener that does not block");
         while let Ok((client, _)) = listener.accept().await {
-            self.count.send_modify(|(all, now)| (*all, *now) = (*all + 1, *now + 1));
             let mut fate = link::Fate {
                 network: self.network.clone(),
                 losses: self.losses.clone(),
@@ -208,9 +207,11 @@ impl World {
             // Only what comes from here on counts; marked before the state is read, so that nothing falls between.
             fate.losses.mark_unchanged();
             fate.cuts.mark_unchanged();
+            let state = fate.network.borrow().state;
             let (server, count) = (self.server.clone(), self.count.clone());
+            // Only now: who waits for a connection may change everything at once.
+            count.send_modify(|(all, now)| (*all, *now) = (*all + 1, *now + 1));
             tokio::spawn(async move {
-                let state = fate.network.borrow().state;
                 match state {
                     // Taken, and never heard of again; only a cut ends it.
                     State::Silent => link::ignore(client, fate).await,
