@@ -97,7 +97,7 @@ enum Command {
         #[arg(long, default_value_t = 4)]
         window: u32,
         /// Deliveries a second for the CPU per delivery; 0 for none.
-        #[arg(long, default_value_t = 50_000.0)]
+        #[arg(long, default_value_t = 20_000.0)]
         rate: f64,
     },
     /// What a socket costs that does nothing: authenticated, and in a room.
