@@ -1,143 +1,135 @@
-//! Calling the other services: channels that connect by themselves and again, deadlines, bounded retries of idempotent
-//! calls. It knows where the services are and nothing of what they say; `identity` signs what the calls carry.
+//! Calling the other services: deadlines, bounded retries of idempotent calls, and each call to the replica that it
+//! belongs to. It knows where the services are and nothing of what they say; `identity` signs what the calls carry.
+//! Where the replicas are is `client/place.rs`, which of them live `client/replicas.rs`, who owns a room
+//! `client/ring.rs`, and `client/route.rs` sends a call there.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rand::RngExt as _;
-use tonic::{
-    Code, Request, Status,
-    metadata::MetadataValue,
-    transport::{Channel, ClientTlsConfig, Endpoint},
-};
+use tonic::{Code, Request, Status, metadata::MetadataValue};
 use uuid::Uuid;
 
 use crate::{
-    config::{GrpcLimits, MeshConfig},
+    config::MeshConfig,
     error::cut_off,
     identity::{Identity, ServiceName, SessionCheck, TokenError},
     proto::{
         auth::v1::{
             CheckTokenRequest, admin_service_client::AdminServiceClient, auth_service_client::AuthServiceClient,
+            auth_service_server,
         },
-        message::v1::message_service_client::MessageServiceClient,
-        user::v1::user_service_client::UserServiceClient,
+        message::v1::{message_service_client::MessageServiceClient, message_service_server},
+        user::v1::{user_service_client::UserServiceClient, user_service_server},
     },
     telemetry,
 };
 
-/// HTTP/2 pings on idle connections, so that a peer that is gone is noticed.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-/// How long a ping may stay without an answer.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+mod place;
+mod replicas;
+mod ring;
+mod route;
 
-/// Bytes that may be on their way to this process on one connection. Fixed, not adaptive: an adaptive window starts at
-/// 64 KiB, and h2 ends a connection as abused (`too_many_data_frames`) when the short frames that wait to be read,
-/// reckoned at 256 bytes each, come to half of its window. A burst of some hundred short answers did that.
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// The same for one stream: one that follows many rooms must not be slowed by the window of one message.
-const STREAM_WINDOW: u32 = 2 << 20;
+pub use place::{Resolve, SystemResolver, check_urls};
+pub use replicas::{Known, Replica, Replicas};
+pub use route::Route;
 
 /// Clients of all services. Cheap to clone; connections are shared and made when they are first needed.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    auth: AuthServiceClient<Channel>,
-    admin: AdminServiceClient<Channel>,
-    user: UserServiceClient<Channel>,
-    message: MessageServiceClient<Channel>,
+    auth: Replicas,
+    user: Replicas,
+    message: Replicas,
+    message_bytes_max: usize,
 }
 
 impl Clients {
-    /// Never waits: a service that is away is found out by the first call.
+    /// Never waits: a service that is away is found out by the first call. To be called in a runtime, where the tasks
+    /// live that follow the replicas.
     ///
     /// # Panics
     /// When a URL is none; [`MeshConfig`]'s validation has seen to that.
     #[must_use]
     pub fn connect(config: &MeshConfig) -> Self {
-        let limit = config.grpc.message_bytes_max;
-        let auth = channel(&config.auth_url, &config.grpc);
+        Self::connect_by(config, &(Arc::new(SystemResolver) as Arc<dyn Resolve>))
+    }
+
+    /// The same with names looked up by this resolver.
+    ///
+    /// # Panics
+    /// When a URL is none; [`MeshConfig`]'s validation has seen to that.
+    #[must_use]
+    pub fn connect_by(config: &MeshConfig, resolver: &Arc<dyn Resolve>) -> Self {
+        let follow = |service, grpc_name, urls: &str| {
+            let places = place::places(urls).expect("invariant: the configuration was validated");
+            let (limits, replicas) = (config.grpc.clone(), config.replicas.clone());
+            Replicas::follow((service, grpc_name), places, Arc::clone(resolver), limits, replicas)
+        };
         Self {
-            auth: AuthServiceClient::new(auth.clone()).max_decoding_message_size(limit),
-            admin: AdminServiceClient::new(auth).max_decoding_message_size(limit),
-            user: UserServiceClient::new(channel(&config.user_url, &config.grpc)).max_decoding_message_size(limit),
-            message: MessageServiceClient::new(channel(&config.message_url, &config.grpc))
-                .max_decoding_message_size(limit),
+            auth: follow(ServiceName::Auth, auth_service_server::SERVICE_NAME, &config.auth_url),
+            user: follow(ServiceName::User, user_service_server::SERVICE_NAME, &config.user_url),
+            message: follow(ServiceName::Message, message_service_server::SERVICE_NAME, &config.message_url),
+            message_bytes_max: config.grpc.message_bytes_max,
         }
     }
 
     /// auth-svc.
     #[must_use]
-    pub fn auth(&self) -> AuthServiceClient<Channel> {
-        self.auth.clone()
+    pub fn auth(&self) -> AuthServiceClient<Route> {
+        AuthServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
     }
 
     /// auth-svc, for what only admins may do.
     #[must_use]
-    pub fn admin(&self) -> AdminServiceClient<Channel> {
-        self.admin.clone()
+    pub fn admin(&self) -> AdminServiceClient<Route> {
+        AdminServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
     }
 
     /// user-svc.
     #[must_use]
-    pub fn user(&self) -> UserServiceClient<Channel> {
-        self.user.clone()
+    pub fn user(&self) -> UserServiceClient<Route> {
+        UserServiceClient::new(Route::any(&self.user)).max_decoding_message_size(self.message_bytes_max)
     }
 
-    /// message-svc.
+    /// message-svc, for a call that names no room.
     #[must_use]
-    pub fn message(&self) -> MessageServiceClient<Channel> {
-        self.message.clone()
+    pub fn message(&self) -> MessageServiceClient<Route> {
+        self.message_by(Route::any(&self.message))
     }
-}
 
-/// The endpoints of a service's URL: one or several, separated by commas.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn endpoints(urls: &str) -> Result<Vec<Endpoint>, String> {
-    let endpoints = urls
-        .split(',')
-        .map(str::trim)
-        .filter(|url| !url.is_empty())
-        .map(|url| {
-            let tls = url.starts_with("https://");
-            if !tls && !url.starts_with("http://") {
-                return Err(format!("{url} must start with http:// or https://"));
-            }
-            let endpoint =
-                Endpoint::from_shared(url.to_owned()).map_err(|error| format!("{url} is no URL: {error}"))?;
-            if tls {
-                let config = ClientTlsConfig::new().with_webpki_roots();
-                endpoint.tls_config(config).map_err(|error| format!("{url}: {error}"))
-            } else {
-                Ok(endpoint)
-            }
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    if endpoints.is_empty() { Err("must name at least one http:// or https:// URL".to_owned()) } else { Ok(endpoints) }
-}
+    /// message-svc, for a call that names a room: the replica that the room belongs to, so that its writes meet in one
+    /// process. Any other one would be right as well, only slower.
+    #[must_use]
+    pub fn message_of(&self, room: Uuid) -> MessageServiceClient<Route> {
+        self.message_by(Route::room(&self.message, room))
+    }
 
-/// A channel to a service, for clients that [`Clients`] has not; never waits.
-///
-/// # Panics
-/// When the URL is none; [`MeshConfig`]'s validation has seen to that.
-#[must_use]
-pub fn channel(urls: &str, limits: &GrpcLimits) -> Channel {
-    let endpoints = endpoints(urls).expect("invariant: the configuration was validated");
-    let mut endpoints: Vec<_> = endpoints
-        .into_iter()
-        .map(|endpoint| {
-            endpoint
-                .connect_timeout(Duration::from_millis(limits.connect_ms))
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(KEEPALIVE)
-                .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-                .keep_alive_while_idle(true)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .initial_stream_window_size(STREAM_WINDOW)
-        })
-        .collect();
-    if endpoints.len() == 1 { endpoints.remove(0).connect_lazy() } else { Channel::balance_list(endpoints.into_iter()) }
+    /// One replica of message-svc.
+    #[must_use]
+    pub fn message_at(&self, replica: &Arc<Replica>) -> MessageServiceClient<Route> {
+        self.message_by(Route::one(&self.message, replica))
+    }
+
+    fn message_by(&self, route: Route) -> MessageServiceClient<Route> {
+        MessageServiceClient::new(route).max_decoding_message_size(self.message_bytes_max)
+    }
+
+    /// The replicas of a service; none for the gateway, which nobody calls.
+    #[must_use]
+    pub fn replicas(&self, service: ServiceName) -> Option<&Replicas> {
+        match service {
+            ServiceName::Gateway => None,
+            ServiceName::Auth => Some(&self.auth),
+            ServiceName::User => Some(&self.user),
+            ServiceName::Message => Some(&self.message),
+        }
+    }
+
+    /// The replicas of message-svc.
+    #[must_use]
+    pub fn message_replicas(&self) -> &Replicas {
+        &self.message
+    }
 }
 
 /// A request with its bearer, its deadline and the trace that it is part of.
@@ -257,14 +249,6 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-
-    #[test]
-    fn a_url_may_name_several_endpoints_and_must_have_a_scheme() {
-        assert_eq!(endpoints("http://a:1, http://b:2").expect("two").len(), 2);
-        for bad in ["", "a:1", "ftp://a", "http://", "http://a b"] {
-            assert!(endpoints(bad).is_err(), "{bad}");
-        }
-    }
 
     #[tokio::test]
     async fn only_a_service_that_is_away_is_tried_again_and_not_for_ever() {

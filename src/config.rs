@@ -17,7 +17,7 @@ mod redis;
 mod secret;
 mod store;
 
-pub use mesh::{GrpcLimits, IdentityConfig, MeshConfig, Profile};
+pub use mesh::{GrpcLimits, IdentityConfig, MeshConfig, Profile, ReplicasConfig};
 pub use redis::RedisConfig;
 pub use secret::Secret;
 pub use store::StoreLimits;

@@ -40,6 +40,11 @@ pub trait Probe: Send + Sync {
     /// # Errors
     /// One sentence that may be shown to an operator. Passwords in URLs are cut out of it.
     async fn check(&self) -> Result<(), String>;
+
+    /// What an operator should know of it besides; asked for after the check.
+    fn note(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What it means for the process when a probe fails.
@@ -147,6 +152,8 @@ struct Check {
     status: &'static str,
     latency_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
@@ -176,7 +183,7 @@ async fn check(need: Need, probe: &dyn Probe, timeout: Duration) -> (String, Che
         Need::Required => FAILED,
         Need::Wanted => "degraded",
     };
-    (probe.name().to_owned(), Check { status, latency_ms, error })
+    (probe.name().to_owned(), Check { status, latency_ms, note: probe.note(), error })
 }
 
 /// The text without user names and passwords of URLs: `postgres://me:secret@db/x` becomes `postgres://…@db/x`.

@@ -4,13 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use mesh::{
-    client::{self, Clients},
+    client::{self, Clients, Resolve, Route},
     config::MeshConfig,
     identity::{Identity, ServiceName, UserCaller},
     keys::KeyError,
+    proto::message::v1::message_service_client::MessageServiceClient,
     time::Millis,
 };
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::{
     address::Proxies,
@@ -36,14 +38,14 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// Makes or reads this process' keys; calls nobody.
+    /// Makes or reads this process' keys; calls nobody. The names of services are looked up by `resolver`.
     ///
     /// # Errors
     /// When a key cannot be had.
-    pub(crate) fn new(config: Config) -> Result<Arc<Self>, KeyError> {
+    pub(crate) fn new(config: Config, resolver: &Arc<dyn Resolve>) -> Result<Arc<Self>, KeyError> {
         let Config { mesh, gateway } = config;
         let identity = Identity::new(ServiceName::Gateway, &mesh)?;
-        let clients = Clients::connect(&mesh);
+        let clients = Clients::connect_by(&mesh, resolver);
         client::AskAuth::install(&identity, &clients, &mesh);
         let ws_tokens = WsTokens::new(&mesh, &gateway)?;
         let limiter = Limiter::new(&gateway.rates, mesh.profile);
@@ -59,6 +61,12 @@ impl Edge {
             // The news itself brings the exact time at which it may be forgotten.
             self.identity.revoke(session, 0, Millis::now().plus(TOKEN_LIFE_MAX));
         }
+    }
+
+    /// message-svc for a call that names a room: the replica that the room belongs to.
+    pub(crate) fn room_service(&self, room_id: &str) -> MessageServiceClient<Route> {
+        // What is no id belongs to nobody; any replica refuses it.
+        Uuid::try_parse(room_id).map_or_else(|_| self.clients.message(), |room| self.clients.message_of(room))
     }
 
     /// For one call to a service.

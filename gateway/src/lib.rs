@@ -18,6 +18,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use mesh::{
+    client::{Resolve, SystemResolver},
     keys::KeyError,
     ops::Ops,
     serve::{BindError, bind, serve_named},
@@ -90,7 +91,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 /// # Errors
 /// When it cannot start; one sentence that says what to do.
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let edge = Edge::new(config)?;
+    let resolver: Arc<dyn Resolve> = Arc::new(SystemResolver);
+    let edge = Edge::new(config, &resolver)?;
     let telemetry = mesh::telemetry::init(&edge.mesh.telemetry, "gateway")?;
     // These outlive the requests, which need keys and revocations to the last.
     let background = CancellationToken::new();
@@ -99,7 +101,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
 
     let mut ops = Ops::new("gateway", env!("CARGO_PKG_VERSION"), shutdown.clone()).metrics(Some(telemetry.metrics()));
     ops = ops.probe(Arc::new(mesh::identity::KeysProbe::new(edge.identity.clone())));
-    for probe in ServiceProbe::all(&edge.mesh) {
+    for probe in ServiceProbe::all(&edge.clients) {
         ops = ops.probe(Arc::new(probe));
     }
     let ops = tokio::spawn({

@@ -1,39 +1,24 @@
-//! What this process cannot work without, as `/ready` sees it: the health that each service tells of itself.
-
-use std::time::Duration;
+//! What this process cannot work without, as `/ready` sees it: each service has a replica that says that it serves. Which
+//! of its replicas do not is told beside it, and makes this process no less ready.
 
 use async_trait::async_trait;
 use mesh::{
-    client,
-    config::MeshConfig,
+    client::{Clients, Replicas},
     identity::ServiceName,
     ops::Probe,
-    proto::{auth::v1::auth_service_server, message::v1::message_service_server, user::v1::user_service_server},
 };
-use tonic::transport::Channel;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 /// One service behind this gateway.
 pub(crate) struct ServiceProbe {
     service: ServiceName,
-    grpc_name: &'static str,
-    client: HealthClient<Channel>,
-    deadline: Duration,
+    replicas: Replicas,
 }
 
 impl ServiceProbe {
     /// All three.
-    pub(crate) fn all(config: &MeshConfig) -> [Self; 3] {
-        let deadline = Duration::from_millis(config.grpc.call_deadline_ms);
-        let probe = |service, url: &str, grpc_name| {
-            let client = HealthClient::new(client::channel(url, &config.grpc));
-            Self { service, grpc_name, client, deadline }
-        };
-        [
-            probe(ServiceName::Auth, &config.auth_url, auth_service_server::SERVICE_NAME),
-            probe(ServiceName::User, &config.user_url, user_service_server::SERVICE_NAME),
-            probe(ServiceName::Message, &config.message_url, message_service_server::SERVICE_NAME),
-        ]
+    pub(crate) fn all(clients: &Clients) -> impl Iterator<Item = Self> {
+        let services = ServiceName::ALL.into_iter();
+        services.filter_map(|service| Some(Self { service, replicas: clients.replicas(service)?.clone() }))
     }
 }
 
@@ -44,12 +29,10 @@ impl Probe for ServiceProbe {
     }
 
     async fn check(&self) -> Result<(), String> {
-        let mut request = tonic::Request::new(HealthCheckRequest { service: self.grpc_name.to_owned() });
-        request.set_timeout(self.deadline);
-        match self.client.clone().check(request).await {
-            Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
-            Ok(answer) => Err(format!("it says {}", answer.get_ref().status().as_str_name())),
-            Err(status) => Err(format!("it cannot be asked: {}", status.code())),
-        }
+        self.replicas.probe().await
+    }
+
+    fn note(&self) -> Option<String> {
+        Some(self.replicas.summary())
     }
 }

@@ -27,7 +27,8 @@ pub struct MeshConfig {
     pub profile: Profile,
     /// Folder of keys and embedded stores. Processes that share it share their keys. Default `./switchboard-data`.
     pub data: PathBuf,
-    /// Where auth-svc is: `http(s)://host:port`, several separated by commas. Default: its port on this machine.
+    /// Where auth-svc is: `http(s)://host:port`, several separated by commas; a name with many addresses is many
+    /// replicas. Default: its port on this machine.
     pub auth_url: String,
     /// Where user-svc is; like `auth_url`.
     pub user_url: String,
@@ -46,6 +47,8 @@ pub struct MeshConfig {
     pub identity: IdentityConfig,
     /// Serving and calling gRPC.
     pub grpc: GrpcLimits,
+    /// How the replicas of the other services are followed.
+    pub replicas: ReplicasConfig,
     /// Serving HTTP connections, gRPC's and the operations port's included.
     pub serve: ServeLimits,
     /// Logs, traces, metrics.
@@ -67,6 +70,7 @@ impl Default for MeshConfig {
             redis: RedisConfig::default(),
             identity: IdentityConfig::default(),
             grpc: GrpcLimits::default(),
+            replicas: ReplicasConfig::default(),
             serve: ServeLimits::default(),
             telemetry: TelemetryConfig::default(),
             shutdown: ShutdownLimits::default(),
@@ -142,6 +146,27 @@ impl Default for GrpcLimits {
     }
 }
 
+/// How a process follows the replicas of the services that it calls.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplicasConfig {
+    /// Milliseconds between two lookups of a service's name, on average; default 5,000, about as long as cluster name
+    /// servers let an answer live. A replica that fails is a reason to look at once, yet not more than once a second.
+    pub resolve_ms: u64,
+    /// Milliseconds between two questions to a replica how it is, on average, and for each answer; default 1,000: a
+    /// replica that is killed is noticed by its connection, so this is for one that is back, or hangs.
+    pub check_ms: u64,
+    /// Milliseconds without an answer after which a replica is left out, and those who wait for it ask another; default
+    /// 3,000: a process that is busy for a second or two is not dead.
+    pub silence_ms_max: u64,
+}
+
+impl Default for ReplicasConfig {
+    fn default() -> Self {
+        Self { resolve_ms: 5_000, check_ms: 1_000, silence_ms_max: 3_000 }
+    }
+}
+
 impl Section for MeshConfig {
     const NAME: &'static str = "mesh";
     const OPEN_TABLES: &'static [&'static str] = &["identity.service_keys"];
@@ -150,7 +175,7 @@ impl Section for MeshConfig {
         for (field, url) in
             [("auth_url", &self.auth_url), ("user_url", &self.user_url), ("message_url", &self.message_url)]
         {
-            if let Err(message) = crate::client::endpoints(url) {
+            if let Err(message) = crate::client::check_urls(url) {
                 problems.push(field, message);
             }
         }
@@ -158,6 +183,9 @@ impl Section for MeshConfig {
         problems.range("grpc.deadline_ms_max", self.grpc.deadline_ms_max, 10, 3_600_000);
         problems.range("grpc.message_bytes_max", self.grpc.message_bytes_max, 1 << 20, 64 << 20);
         problems.range("grpc.tries_max", self.grpc.tries_max, 1, 10);
+        problems.range("replicas.resolve_ms", self.replicas.resolve_ms, 100, 3_600_000);
+        problems.range("replicas.check_ms", self.replicas.check_ms, 50, 60_000);
+        problems.range("replicas.silence_ms_max", self.replicas.silence_ms_max, self.replicas.check_ms, 600_000);
         let url = self.redis_url.expose();
         if !url.is_empty() && !RedisConfig::SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
             problems.push("redis_url", format!("must begin with one of {}", RedisConfig::SCHEMES.join(" ")));

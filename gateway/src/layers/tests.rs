@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::{body::Body, routing::get};
 use http::StatusCode;
-use mesh::config::{MeshConfig, Profile};
+use mesh::{
+    client::{Resolve, SystemResolver},
+    config::{MeshConfig, Profile},
+};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
@@ -23,7 +26,8 @@ fn fixture(change: impl FnOnce(&mut GatewayConfig)) -> Fixture {
     let mesh = MeshConfig { data: data.path().to_owned(), profile: Profile::Development, ..MeshConfig::default() };
     let mut gateway = GatewayConfig::default();
     change(&mut gateway);
-    let edge = Edge::new(Config { mesh, gateway }).expect("keys");
+    let resolver: Arc<dyn Resolve> = Arc::new(SystemResolver);
+    let edge = Edge::new(Config { mesh, gateway }, &resolver).expect("keys");
     let entered = Arc::new(Notify::new());
     let hanging = Arc::clone(&entered);
     let router = Router::new()

@@ -255,7 +255,7 @@ async fn send(hub: &Hub, session: &Session, payload: Option<&RawValue>) -> Resul
     };
     let bearer = hub.bearer(session);
     let call = || {
-        let (mut client, message) = (hub.edge.clients.message(), message.clone());
+        let (mut client, message) = (hub.edge.clients.message_of(send.room_id), message.clone());
         let request = client::request(message, &bearer, hub.deadline());
         async move { client.send_message(request).await }
     };

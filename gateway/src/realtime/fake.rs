@@ -2,8 +2,8 @@
 //! message-svc, whose faults tests choose. `fake/messages.rs` is the room log.
 
 use std::{
-    collections::{HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr},
+    collections::{BTreeMap, HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +11,8 @@ use std::{
 };
 
 use mesh::{
-    config::MeshConfig,
+    client::Resolve,
+    config::{MeshConfig, ReplicasConfig},
     error::{Reason, Refusal},
     identity::UserCaller,
     proto::{
@@ -208,8 +209,67 @@ pub(super) struct FakeMesh {
     pub(super) edge: Arc<Edge>,
     pub(super) auth: FakeAuth,
     pub(super) messages: FakeMessages,
+    /// What the name of message-svc stands for, and who answers there.
+    pub(super) ring: Mutex<FakeRing>,
+    names: Arc<FakeNames>,
+    _auth_server: FakeServer,
     _data: tempfile::TempDir,
 }
+
+/// The replicas of message-svc that run, by their numbers.
+pub(super) type FakeRing = BTreeMap<usize, FakeServer>;
+
+/// A name server that says what the test wants.
+#[derive(Debug, Default)]
+struct FakeNames(Mutex<Vec<SocketAddr>>);
+
+#[async_trait::async_trait]
+impl Resolve for FakeNames {
+    async fn resolve(&self, _: &str, _: u16) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(self.0.lock().expect("lock").clone())
+    }
+}
+
+/// A server in a runtime of its own: when that goes, all its connections break as those of a killed process do.
+pub(super) struct FakeServer {
+    address: SocketAddr,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl FakeServer {
+    fn start(address: SocketAddr, routes: tonic::service::Routes) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = std::net::TcpListener::bind(address).expect("port");
+        listener.set_nonblocking(true).expect("a socket");
+        let address = listener.local_addr().expect("address");
+        runtime.spawn(async move {
+            let (reporter, health) = tonic_health::server::health_reporter();
+            reporter.set_serving::<MessageServiceServer<FakeMessages>>().await;
+            let listener = TcpListener::from_std(listener).expect("a socket");
+            let server = Server::builder().add_routes(routes).add_service(health);
+            server.serve_with_incoming(TcpListenerStream::new(listener)).await
+        });
+        Self { address, runtime: Some(runtime) }
+    }
+}
+
+impl FakeServer {
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        self.address == address
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Any port of this machine.
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl FakeMesh {
     pub(super) async fn start() -> Self {
@@ -217,25 +277,65 @@ impl FakeMesh {
     }
 
     pub(super) async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
-        let data = tempfile::tempdir().expect("folder");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
-        let url = format!("http://{}", listener.local_addr().expect("address"));
-        let (auth, messages) = (FakeAuth::default(), FakeMessages::default());
-        let server = Server::builder()
-            .add_service(MessageServiceServer::new(messages.clone()))
-            .add_service(AuthServiceServer::new(auth.clone()))
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(server);
+        let mesh = Self::start_many(1, change);
+        mesh.edge.clients.message_replicas().known().await;
+        mesh
+    }
+
+    /// With so many replicas of message-svc, numbered from 0.
+    pub(super) fn start_many(replicas: usize, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let (data, names) = (tempfile::tempdir().expect("folder"), Arc::new(FakeNames::default()));
+        let auth = FakeAuth::default();
+        let auth_server = FakeServer::start(ANY, tonic::service::Routes::new(AuthServiceServer::new(auth.clone())));
         let mesh = MeshConfig {
             data: data.path().to_owned(),
-            auth_url: url.clone(),
-            message_url: url,
+            auth_url: format!("http://{}", auth_server.address),
+            message_url: "http://messages.example:50002".into(),
+            replicas: ReplicasConfig { resolve_ms: 100, check_ms: 200, silence_ms_max: 1_000 },
             ..MeshConfig::default()
         };
+        let (messages, mut ring) = (FakeMessages::default(), FakeRing::new());
+        for number in 0..replicas {
+            ring.insert(number, Self::serve(&messages, number, ANY));
+        }
+        *names.0.lock().expect("lock") = ring.values().map(|server| server.address).collect();
         let mut gateway = GatewayConfig::default();
         change(&mut gateway);
-        let edge = Edge::new(Config { mesh, gateway }).expect("keys");
-        Self { edge, auth, messages, _data: data }
+        let resolver = Arc::clone(&names) as Arc<dyn Resolve>;
+        let edge = Edge::new(Config { mesh, gateway }, &resolver).expect("keys");
+        Self { edge, auth, messages, ring: Mutex::new(ring), names, _auth_server: auth_server, _data: data }
+    }
+
+    fn serve(messages: &FakeMessages, number: usize, address: SocketAddr) -> FakeServer {
+        let routes = tonic::service::Routes::new(MessageServiceServer::new(messages.replica(number)));
+        FakeServer::start(address, routes)
+    }
+
+    /// A replica of this number comes, and the name stands for it too.
+    pub(super) fn add(&self, number: usize) {
+        let server = Self::serve(&self.messages, number, ANY);
+        self.names.0.lock().expect("lock").push(server.address);
+        self.ring.lock().expect("lock").insert(number, server);
+    }
+
+    /// The name stands for a replica no more, which runs on.
+    pub(super) fn unname(&self, number: usize) {
+        let address = self.address(number);
+        self.names.0.lock().expect("lock").retain(|one| *one != address);
+    }
+
+    /// A replica is killed; its name stays. Where it was is what [`FakeMesh::revive`] needs.
+    pub(super) fn kill(&self, number: usize) -> SocketAddr {
+        self.ring.lock().expect("lock").remove(&number).expect("it runs").address
+    }
+
+    /// It is there again.
+    pub(super) fn revive(&self, number: usize, address: SocketAddr) {
+        self.ring.lock().expect("lock").insert(number, Self::serve(&self.messages, number, address));
+    }
+
+    fn address(&self, number: usize) -> SocketAddr {
+        self.ring.lock().expect("lock")[&number].address
     }
 
     pub(super) fn hub(&self) -> Arc<Hub> {

@@ -1,9 +1,10 @@
-//! The rooms that this gateway follows: one subscription a room however many sockets are in it, all on one stream to
-//! message-svc. A room is followed from its first join until a little after its last socket has left. `feed/stream.rs`
-//! keeps the stream, `feed/room.rs` is one room, `feed/entry.rs` what its sockets get.
+//! The rooms that this gateway follows: one subscription a room however many sockets are in it, at the message-svc replica
+//! that the room belongs to. A room is followed from its first join until a little after its last socket has left.
+//! `feed/ring.rs` keeps a link to each replica, `feed/link.rs` says what a link should follow, `feed/stream.rs` is the
+//! stream of one link, `feed/room.rs` is one room, `feed/entry.rs` what its sockets get.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::HashMap,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
@@ -14,17 +15,19 @@ use mesh::{
     error::{Reason, Refusal},
     identity::Identity,
 };
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 mod entry;
+mod link;
 mod recent;
+mod ring;
 mod room;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub(super) use entry::{Encoded, Position};
+use link::Link;
 use recent::Bounds;
 pub(super) use room::{Admitted, Offer, Room};
 
@@ -39,15 +42,8 @@ pub(super) struct Feeds {
     linger: Duration,
     generations: Arc<AtomicU64>,
     rooms: Mutex<HashMap<Uuid, Arc<Room>>>,
-    /// Rooms whose subscription may not be what it should be. Bounded by the rooms: each is in it once.
-    dirty: Mutex<Dirty>,
-    wake: Notify,
-}
-
-#[derive(Default)]
-struct Dirty {
-    queue: VecDeque<Uuid>,
-    known: HashSet<Uuid>,
+    /// One for each replica of message-svc that is known, or that still has rooms to give away.
+    links: Mutex<Vec<Arc<Link>>>,
 }
 
 impl Feeds {
@@ -60,8 +56,7 @@ impl Feeds {
             linger: config.linger(),
             generations: Arc::default(),
             rooms: Mutex::default(),
-            dirty: Mutex::default(),
-            wake: Notify::new(),
+            links: Mutex::default(),
         })
     }
 
@@ -121,21 +116,9 @@ impl Feeds {
         idle.into_iter().for_each(|id| self.mark(id));
     }
 
-    /// The room's subscription has to be looked at.
+    /// The room's subscription has to be looked at, at every replica: it may have to begin at one and end at another.
     fn mark(&self, id: Uuid) {
-        let mut dirty = self.dirty();
-        if dirty.known.insert(id) {
-            dirty.queue.push_back(id);
-        }
-        drop(dirty);
-        self.wake.notify_one();
-    }
-
-    fn next_dirty(&self) -> Option<Uuid> {
-        let mut dirty = self.dirty();
-        let id = dirty.queue.pop_front()?;
-        dirty.known.remove(&id);
-        Some(id)
+        self.links().iter().for_each(|link| link.mark(id));
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Room>>> {
@@ -143,9 +126,9 @@ impl Feeds {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn dirty(&self) -> MutexGuard<'_, Dirty> {
+    fn links(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {
         // Nothing that could panic half-way runs under this lock.
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -289,7 +289,7 @@ impl Hub {
         let message = SetTypingRequest { room_id: room.to_string(), typing };
         let bearer = self.bearer(session);
         let call = || {
-            let (mut client, message) = (self.edge.clients.message(), message.clone());
+            let (mut client, message) = (self.edge.clients.message_of(room), message.clone());
             let request = client::request(message, &bearer, self.deadline());
             async move { client.set_typing(request).await }
         };

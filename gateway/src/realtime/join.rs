@@ -124,7 +124,7 @@ impl Joining<'_> {
         let message = JoinRoomRequest { room_id: self.room_id.to_string() };
         let bearer = self.hub.bearer(self.session);
         let call = || {
-            let (mut client, message) = (self.hub.edge.clients.message(), message.clone());
+            let (mut client, message) = (self.hub.edge.clients.message_of(self.room_id), message.clone());
             let request = client::request(message, &bearer, self.hub.deadline());
             async move { client.join_room(request).await }
         };
@@ -201,7 +201,7 @@ impl Joining<'_> {
         let message = ListEntriesRequest { room_id: self.room_id.to_string(), cursor: cursor.to_owned(), page_size };
         let bearer = self.hub.bearer(self.session);
         let call = || {
-            let (mut client, message) = (self.hub.edge.clients.message(), message.clone());
+            let (mut client, message) = (self.hub.edge.clients.message_of(self.room_id), message.clone());
             let request = client::request(message, &bearer, self.hub.deadline());
             async move { client.list_entries(request).await }
         };
@@ -235,7 +235,7 @@ impl Joining<'_> {
         let message = ListMessagesRequest { room_id: self.room_id.to_string(), page_size: PAGE, position };
         let bearer = self.hub.bearer(self.session);
         let call = || {
-            let (mut client, message) = (self.hub.edge.clients.message(), message.clone());
+            let (mut client, message) = (self.hub.edge.clients.message_of(self.room_id), message.clone());
             let request = client::request(message, &bearer, self.hub.deadline());
             async move { client.list_messages(request).await }
         };

@@ -18,6 +18,7 @@ use super::{
 };
 
 mod protocol;
+mod ring;
 mod wire;
 
 /// A running hub.

@@ -50,8 +50,11 @@ async fn list(
 ) -> Answer<Json<Members>> {
     let (page_size, page_token) = (page.page_size.unwrap_or_default(), page.page_token.unwrap_or_default());
     let message = pb::ListMembersRequest { room_id, page_size, page_token };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().list_members(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| {
+            edge.room_service(&request.get_ref().room_id).list_members(request).await
+        })
+        .await?;
     let members = answer.members.into_iter().map(Member::from).collect();
     Ok(Json(Members { success: Yes, members, next_page_token: answer.next_page_token }))
 }
@@ -71,8 +74,11 @@ async fn add(
     Body(other): Body<WithUser>,
 ) -> Answer<Json<OneRoom>> {
     let message = pb::AddMemberRequest { room_id, user_id: other.user_id };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().add_member(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| {
+            edge.room_service(&request.get_ref().room_id).add_member(request).await
+        })
+        .await?;
     Ok(Json(OneRoom::new(answer.room)?))
 }
 
@@ -87,7 +93,10 @@ async fn add(
     ))]
 async fn remove(State(edge): Shared, bearer: Bearer, MemberPath { room, user }: MemberPath) -> Answer<Json<OneRoom>> {
     let message = pb::RemoveMemberRequest { room_id: room, user_id: user };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().remove_member(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| {
+            edge.room_service(&request.get_ref().room_id).remove_member(request).await
+        })
+        .await?;
     Ok(Json(OneRoom::new(answer.room)?))
 }

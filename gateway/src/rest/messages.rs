@@ -131,8 +131,11 @@ async fn list(
     let position = which.position();
     let page_size = i32::try_from(which.limit).unwrap_or_default();
     let message = pb::ListMessagesRequest { room_id, page_size, position: Some(position) };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().list_messages(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| {
+            edge.room_service(&request.get_ref().room_id).list_messages(request).await
+        })
+        .await?;
     let pagination = Place::new(&position, which.limit, &answer);
     let messages = answer.messages.into_iter().map(Message::from).collect();
     Ok(Json(History { success: Yes, message: "Message history retrieved successfully", messages, pagination }))
@@ -207,8 +210,11 @@ async fn send(
         metadata: new.metadata.as_ref().map(text::struct_from_json),
         client_message_id,
     };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().send_message(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| {
+            edge.room_service(&request.get_ref().room_id).send_message(request).await
+        })
+        .await?;
     let status = if answer.replayed && chosen { StatusCode::OK } else { StatusCode::CREATED };
     let data = given(answer.message)?.into();
     Ok((status, Json(Sent { success: Yes, message: "Message sent", data })))

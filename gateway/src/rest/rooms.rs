@@ -164,8 +164,11 @@ async fn create(
         // Chosen here, so that a call whose answer is lost can be made again without making a second room.
         room_id: Uuid::new_v4().to_string(),
     };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().create_room(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| {
+            edge.room_service(&request.get_ref().room_id).create_room(request).await
+        })
+        .await?;
     let room = given(answer.room)?.into();
     Ok((StatusCode::CREATED, Json(CreatedRoom { success: Yes, message: "Room created successfully", room })))
 }
@@ -263,8 +266,11 @@ async fn open_direct(
     ))]
 async fn get(State(edge): Shared, bearer: Bearer, RoomPath(room_id): RoomPath) -> Answer<Json<OneRoom>> {
     let message = pb::GetRoomRequest { room_id };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().get_room(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| {
+            edge.room_service(&request.get_ref().room_id).get_room(request).await
+        })
+        .await?;
     Ok(Json(OneRoom::new(answer.room)?))
 }
 
@@ -305,12 +311,14 @@ async fn update(
     let paths = [("name", change.name.is_some()), ("description", change.description.is_some())];
     let paths = paths.into_iter().filter(|(_, given)| *given).map(|(path, _)| path.to_owned()).collect();
     let (name, description) = (change.name.unwrap_or_default(), change.description.unwrap_or_default());
+    let room_id = id.clone();
     let message = pb::UpdateRoomRequest {
         room: Some(pb::Room { id, name, description, ..pb::Room::default() }),
         update_mask: Some(prost_types::FieldMask { paths }),
     };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().update_room(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| edge.room_service(&room_id).update_room(request).await)
+        .await?;
     Ok(Json(OneRoom::new(answer.room)?))
 }
 
@@ -325,7 +333,10 @@ async fn update(
 async fn delete(State(edge): Shared, bearer: Bearer, RoomPath(room_id): RoomPath) -> Answer<Json<Done>> {
     let message = pb::DeleteRoomRequest { room_id };
     // Not again: a second try would find no room.
-    edge.once(&bearer.token, message, async |request| edge.clients.message().delete_room(request).await).await?;
+    edge.once(&bearer.token, message, async |request| {
+        edge.room_service(&request.get_ref().room_id).delete_room(request).await
+    })
+    .await?;
     Ok(Json(Done::new("Room deleted successfully")))
 }
 
@@ -338,8 +349,11 @@ async fn delete(State(edge): Shared, bearer: Bearer, RoomPath(room_id): RoomPath
     ))]
 async fn join(State(edge): Shared, bearer: Bearer, RoomPath(room_id): RoomPath) -> Answer<Json<OneRoom>> {
     let message = pb::JoinRoomRequest { room_id };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().join_room(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| {
+            edge.room_service(&request.get_ref().room_id).join_room(request).await
+        })
+        .await?;
     Ok(Json(OneRoom::new(answer.room)?))
 }
 
@@ -355,7 +369,10 @@ async fn join(State(edge): Shared, bearer: Bearer, RoomPath(room_id): RoomPath) 
     ))]
 async fn leave(State(edge): Shared, bearer: Bearer, RoomPath(room_id): RoomPath) -> Answer<Json<OneRoom>> {
     let message = pb::LeaveRoomRequest { room_id };
-    let answer =
-        edge.again(&bearer.token, message, async |request| edge.clients.message().leave_room(request).await).await?;
+    let answer = edge
+        .again(&bearer.token, message, async |request| {
+            edge.room_service(&request.get_ref().room_id).leave_room(request).await
+        })
+        .await?;
     Ok(Json(OneRoom::new(answer.room)?))
 }

@@ -41,8 +41,9 @@ impl Refusing {
             let answers = answers.clone();
             async move {
                 let (status, count) = &mut *answers.status.lock().expect("lock");
-                // The realtime edge asks as well, whenever it likes.
-                *count += u32::from(!uri.path().ends_with("/WatchRooms"));
+                // The realtime edge asks as well, and who looks whether this replica lives, whenever they like.
+                let called = !uri.path().ends_with("/WatchRooms") && !uri.path().starts_with("/grpc.health.");
+                *count += u32::from(called);
                 status.clone().into_http::<axum::body::Body>()
             }
         });

@@ -8,7 +8,7 @@ use std::{
 };
 
 use mesh::{
-    client::{self, Clients},
+    client::{self, Clients, Route},
     config::{Loader, MeshConfig},
     error::{Reason, Refusal},
     identity::{Identity, ServiceName, UserCaller},
@@ -26,7 +26,7 @@ use message_svc::Config;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 /// Generous: the machine may be busy.
@@ -61,7 +61,7 @@ pub(crate) struct Person {
     pub(crate) id: String,
     caller: UserCaller,
     identity: Arc<Identity>,
-    client: MessageServiceClient<Channel>,
+    client: MessageServiceClient<Route>,
 }
 
 impl Ground {
@@ -118,13 +118,13 @@ impl World {
     }
 
     /// The gateway speaking for itself.
-    pub(crate) fn gateway<T>(&self, message: T) -> (MessageServiceClient<Channel>, Request<T>) {
+    pub(crate) fn gateway<T>(&self, message: T) -> (MessageServiceClient<Route>, Request<T>) {
         let bearer = self.identity.assertion(ServiceName::Message, None);
         (self.clients.message(), client::stream_request(message, &bearer))
     }
 
     /// A client without any identity.
-    pub(crate) fn stranger(&self) -> MessageServiceClient<Channel> {
+    pub(crate) fn stranger(&self) -> MessageServiceClient<Route> {
         self.clients.message()
     }
 
@@ -141,7 +141,7 @@ impl Person {
         Self { client: world.clients.message(), ..self.clone() }
     }
 
-    pub(crate) fn client(&self) -> MessageServiceClient<Channel> {
+    pub(crate) fn client(&self) -> MessageServiceClient<Route> {
         self.client.clone()
     }
 

@@ -4,7 +4,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use mesh::{
-    client::{self, Clients},
+    client::{self, Clients, Route},
     config::MeshConfig,
     error::{Reason, Refusal},
     identity::{Identity, ServiceName, UserCaller},
@@ -22,10 +22,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request, Response, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Request, Response, Status, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use user_svc::{Config, ServeError, UserSection};
 use uuid::Uuid;
@@ -37,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running service with two others that call it.
 struct Fixture {
-    client: UserServiceClient<Channel>,
+    client: UserServiceClient<Route>,
     auth: Arc<Identity>,
     gateway: Arc<Identity>,
     ops_port: u16,

@@ -36,8 +36,8 @@ struct Log {
 #[derive(Default)]
 struct State {
     rooms: HashMap<String, Log>,
-    /// The rooms that each stream follows.
-    streams: Vec<(Outlet, HashSet<String>)>,
+    /// The rooms that each stream follows, and at which replica.
+    streams: Vec<(usize, Outlet, HashSet<String>)>,
     /// The next entries that streams do not get.
     lose: usize,
     /// Entries that are written in the middle of each reading of the log.
@@ -45,12 +45,14 @@ struct State {
     subscriptions: usize,
     typing: Vec<(String, bool)>,
     sent: Vec<pb::SendMessageRequest>,
+    /// At which replica each call that names a room came in.
+    calls: Vec<(usize, String)>,
     arrivals: u64,
 }
 
-/// message-svc, as far as the realtime edge needs it.
+/// One replica of message-svc, as far as the realtime edge needs it; all have one store.
 #[derive(Clone, Default)]
-pub(in crate::realtime) struct FakeMessages(Arc<Mutex<State>>);
+pub(in crate::realtime) struct FakeMessages(Arc<Mutex<State>>, usize);
 
 impl State {
     fn log(&mut self, room: &str) -> &mut Log {
@@ -81,7 +83,7 @@ impl State {
     }
 
     fn tell(&mut self, room: &str, event: &watch::Event) {
-        for (outlet, rooms) in &self.streams {
+        for (_, outlet, rooms) in &self.streams {
             if rooms.contains(room) {
                 let response = pb::WatchRoomsResponse { room_id: room.to_owned(), event: Some(event.clone()) };
                 drop(outlet.send(Ok(response)));
@@ -105,6 +107,28 @@ impl State {
 }
 
 impl FakeMessages {
+    /// Another replica over the same store.
+    pub(in crate::realtime) fn replica(&self, number: usize) -> Self {
+        Self(Arc::clone(&self.0), number)
+    }
+
+    /// The rooms that streams which live follow at a replica.
+    pub(in crate::realtime) fn followed_at(&self, replica: usize) -> HashSet<String> {
+        let mut state = self.state();
+        state.streams.retain(|(_, outlet, _)| !outlet.is_closed());
+        let there = state.streams.iter().filter(|(at, ..)| *at == replica);
+        there.flat_map(|(_, _, rooms)| rooms.iter().cloned()).collect()
+    }
+
+    /// The calls that named a room since the last look: at which replica, and which room.
+    pub(in crate::realtime) fn calls(&self) -> Vec<(usize, String)> {
+        std::mem::take(&mut self.state().calls)
+    }
+
+    fn called(&self, room_id: &str) {
+        self.state().calls.push((self.1, room_id.to_owned()));
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().expect("lock")
     }
@@ -166,8 +190,8 @@ impl FakeMessages {
     /// How many rooms are followed by streams that live.
     pub(in crate::realtime) fn followed(&self) -> usize {
         let mut state = self.state();
-        state.streams.retain(|(outlet, _)| !outlet.is_closed());
-        state.streams.iter().map(|(_, rooms)| rooms.len()).sum()
+        state.streams.retain(|(_, outlet, _)| !outlet.is_closed());
+        state.streams.iter().map(|(_, _, rooms)| rooms.len()).sum()
     }
 
     pub(in crate::realtime) fn say_typing(&self, room: Uuid, user: Uuid, typing: bool) {
@@ -212,12 +236,14 @@ impl FakeMessages {
                     let cursor = position(entry.seq as usize);
                     tell(watch::Event::Entry(watch::LoggedEntry { entry: Some(entry.clone()), cursor }));
                 }
-                state.streams.iter_mut().filter(|(outlet, _)| outlet.same_channel(mine)).for_each(|(_, rooms)| {
-                    rooms.insert(room.clone());
-                });
+                state.streams.iter_mut().filter(|(_, outlet, _)| outlet.same_channel(mine)).for_each(
+                    |(_, _, rooms)| {
+                        rooms.insert(room.clone());
+                    },
+                );
             }
             Action::Unsubscribe(unsubscribe) => {
-                for (_, rooms) in state.streams.iter_mut().filter(|(outlet, _)| outlet.same_channel(mine)) {
+                for (_, _, rooms) in state.streams.iter_mut().filter(|(_, outlet, _)| outlet.same_channel(mine)) {
                     rooms.remove(&unsubscribe.room_id);
                 }
             }
@@ -244,6 +270,7 @@ impl MessageService for FakeMessages {
         Self: 'b,
     {
         let (user, room) = (caller(&request), request.into_inner().room_id);
+        self.called(&room);
         let mut state = self.state();
         if !state.log(&room).members.contains(&user) {
             let event = pb::MembersChanged { joined: vec![user], ..pb::MembersChanged::default() };
@@ -320,6 +347,7 @@ impl MessageService for FakeMessages {
     {
         let user = caller(&request);
         let request = request.into_inner();
+        self.called(&request.room_id);
         Box::pin(async move {
             // Later ones take less time: whoever handles them side by side gets them out of order.
             let arrival = {
@@ -348,6 +376,7 @@ impl MessageService for FakeMessages {
         Self: 'b,
     {
         let request = request.into_inner();
+        self.called(&request.room_id);
         self.state().typing.push((request.room_id, request.typing));
         Box::pin(async { Ok(Response::new(pb::SetTypingResponse {})) })
     }
@@ -361,7 +390,7 @@ impl MessageService for FakeMessages {
         Self: 'b,
     {
         let (outlet, responses) = mpsc::unbounded_channel();
-        self.state().streams.push((outlet.clone(), HashSet::new()));
+        self.state().streams.push((self.1, outlet.clone(), HashSet::new()));
         let (messages, mut requests, mine) = (self.clone(), request.into_inner(), outlet.downgrade());
         tokio::spawn(async move {
             while let Some(Ok(request)) = requests.next().await {

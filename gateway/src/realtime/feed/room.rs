@@ -29,13 +29,17 @@ use crate::realtime::{
     session::Session,
 };
 
+/// Which link a feed comes by. No two of one gateway ever have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkId(pub(super) u64);
+
 /// Whether entries come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// Not yet, or not at the moment.
     Waiting,
-    /// Yes.
-    Live,
+    /// Yes, by this link. Another one may repeat what it says, while the room moves from one to the other.
+    Live(LinkId),
     /// Never again.
     Ended(Reason),
 }
@@ -78,6 +82,8 @@ pub(in crate::realtime) enum Admitted {
 pub(super) enum Verdict {
     /// Nothing.
     Fine,
+    /// The feed comes by another link than before; that one is to be told.
+    Moved,
     /// Subscribe again, after a while.
     Again(Duration),
     /// Forget the room.
@@ -143,28 +149,39 @@ impl Room {
 
     // ---- what the feed says -------------------------------------------------------------------------------------
 
-    /// The subscription that is wanted now: its number, and the cursor to go on from; empty for the newest position.
-    pub(super) fn wanted(&self) -> Option<(u64, String)> {
+    /// The subscription that is wanted of a link now: its number, and the cursor to go on from; empty for the newest
+    /// position. The link that `owns` the room should carry it, and the one that does carry it goes on until then.
+    pub(super) fn wanted(&self, link: LinkId, owns: bool) -> Option<(u64, String)> {
         let state = self.state();
         let later = state.retry_at.is_some_and(|at| at > Instant::now());
-        if later || matches!(state.standing, Standing::Ended(_)) {
-            return None;
-        }
-        Some((state.generation, state.position.as_ref().map(|at| at.cursor.to_string()).unwrap_or_default()))
+        let wanted = match state.standing {
+            Standing::Ended(_) => false,
+            Standing::Live(at) => owns || at == link,
+            Standing::Waiting => owns && !later,
+        };
+        let cursor = || state.position.as_ref().map(|at| at.cursor.to_string()).unwrap_or_default();
+        wanted.then(|| (state.generation, cursor()))
     }
 
-    /// The stream that carried the feed is gone.
-    pub(super) fn cut(&self) {
+    /// Whether the feed comes by this link.
+    pub(super) fn is_live_at(&self, link: LinkId) -> bool {
+        self.state().standing == Standing::Live(link)
+    }
+
+    /// The stream of a link is gone.
+    pub(super) fn cut(&self, link: LinkId) {
         let mut state = self.state();
-        if state.standing == Standing::Live {
-            state.standing = Standing::Waiting;
+        match state.standing {
+            Standing::Live(at) if at == link => state.standing = Standing::Waiting,
+            Standing::Waiting => {}
+            Standing::Live(_) | Standing::Ended(_) => return,
         }
         state.generation = self.generations.fetch_add(1, Ordering::Relaxed);
         state.retry_at = None;
     }
 
-    /// The feed begins after this position.
-    pub(super) fn subscribed(&self, position: Position) -> Verdict {
+    /// The feed begins after this position, by this link.
+    pub(super) fn subscribed(&self, link: LinkId, position: Position) -> Verdict {
         let mut state = self.state();
         if matches!(state.standing, Standing::Ended(_)) {
             return Verdict::Fine;
@@ -185,21 +202,25 @@ impl Room {
                 state.position = Some(position);
             }
         }
-        state.standing = Standing::Live;
+        let before = std::mem::replace(&mut state.standing, Standing::Live(link));
         drop(state);
         self.moved.notify_waiters();
-        Verdict::Fine
+        match before {
+            Standing::Live(at) if at != link => Verdict::Moved,
+            Standing::Live(_) | Standing::Waiting | Standing::Ended(_) => Verdict::Fine,
+        }
     }
 
     /// The next entry, or one that is not.
-    pub(super) fn entry(&self, entry: pb::Entry, cursor: String) -> Verdict {
+    pub(super) fn entry(&self, link: LinkId, entry: pb::Entry, cursor: String) -> Verdict {
         let mut state = self.state();
-        let (Standing::Live, Some(at)) = (state.standing, &state.position) else { return Verdict::Fine };
+        let (Standing::Live(by), Some(at)) = (state.standing, &state.position) else { return Verdict::Fine };
         if entry.seq <= at.seq {
             return Verdict::Fine;
         }
         if entry.seq > at.seq + 1 {
-            return self.again(&mut state, "hole");
+            // A link that is being left may be behind its own past; only the one that carries the feed is judged.
+            return if by == link { self.again(&mut state, "hole") } else { Verdict::Fine };
         }
         let entry = Encoded::new(&self.name, entry, cursor);
         state.failures = 0;
@@ -306,7 +327,7 @@ impl Room {
                 let state = self.state();
                 match (state.standing, &state.position) {
                     (Standing::Ended(reason), _) => return Err(refusal(reason)),
-                    (Standing::Live, Some(at)) if at.seq >= seq => return Ok(at.clone()),
+                    (Standing::Live(_), Some(at)) if at.seq >= seq => return Ok(at.clone()),
                     _ => {}
                 }
             }

@@ -1,87 +1,109 @@
-//! The one stream to message-svc: it keeps the subscriptions as the rooms want them and hands what comes in to the
-//! rooms, connecting again after each break from where every room stood. It judges no entry: that is `room.rs`.
+//! The stream of one link: it keeps the subscriptions as they are wanted and hands what comes in to the rooms, connecting
+//! again after each break from where every room stood. It judges no entry: that is `room.rs`.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use mesh::{
     client::{self, Backoff},
     error::Reason,
     identity::ServiceName,
-    proto::message::v1::{
-        WatchRoomsRequest, WatchRoomsResponse,
-        watch_rooms_request::{Action, Subscribe, Unsubscribe},
-        watch_rooms_response::Event,
-    },
+    proto::message::v1::{WatchRoomsRequest, WatchRoomsResponse, watch_rooms_response::Event},
 };
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{Feeds, Position, room::Verdict};
+use super::{Feeds, Position, link::Link, room::Verdict};
 
 /// Requests that wait to be written; more wait in the list of rooms, which is bounded by itself.
 const REQUESTS: usize = 256;
 /// After so many messages the tasks that write to sockets get a turn: a burst must not look like slow readers.
 const YIELD_EVERY: u32 = 16;
-/// How often idle rooms are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long a replica that has left the ring is listened to while its rooms move.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 impl Feeds {
-    /// Follows until shutdown. A break is logged once, not at every try.
-    pub(in crate::realtime) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        let sweeper = tokio::spawn(Arc::clone(&self).sweep_until(shutdown.clone()));
+    /// Keeps a link's stream until shutdown, or until the link is over. A break is logged once, not at every try.
+    pub(super) async fn keep(self: Arc<Self>, link: Arc<Link>, shutdown: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let mut whole = true;
+        let left = async {
+            link.leaving.cancelled().await;
+            tokio::time::sleep(LEAVE_MAX).await;
+        };
+        tokio::pin!(left);
         loop {
+            let given_up = link.replica.given_up();
             let result = tokio::select! {
                 () = shutdown.cancelled() => break,
-                result = self.follow(&mut backoff, &mut whole) => result,
+                () = &mut left => break,
+                () = given_up.cancelled() => Err(Status::unavailable("it does not answer")),
+                result = self.follow(&link, &mut backoff, &mut whole) => result,
             };
+            self.cut(&link);
+            if link.leaving.is_cancelled() {
+                break;
+            }
             if whole {
                 whole = false;
                 let cause = result.err().map_or_else(|| "ended".to_owned(), |status| status.code().to_string());
-                tracing::warn!(rpc.grpc.status = cause, "The stream of rooms broke; connecting again");
+                let address = link.replica.address();
+                tracing::warn!(rpc.grpc.status = cause, peer.address = %address, "The stream of rooms broke; connecting again");
             }
-            self.all().iter().for_each(|room| room.cut());
+            // Whether the replica or only the stream has died decides where the rooms go.
+            self.clients.message_replicas().suspect(&link.replica);
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                () = self.is_back(&link) => {}
                 () = backoff.wait() => {}
             }
         }
-        // It ends by the same token; its own panic would have been logged.
-        drop(sweeper.await);
+        self.cut(&link);
+        self.unlink(&link);
     }
 
-    async fn sweep_until(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(SWEEP_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Waits until the link's replica was dead and is alive again.
+    async fn is_back(&self, link: &Link) {
+        let mut changes = self.clients.message_replicas().changes();
+        let mut dead = false;
         loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => self.sweep(),
+            if link.replica.is_alive() && dead {
+                return;
             }
+            dead = !link.replica.is_alive();
+            // The sender is in the clients, which this holds.
+            drop(changes.changed().await);
+        }
+    }
+
+    /// The link's stream is gone: who was followed by it waits for the next one.
+    fn cut(&self, link: &Link) {
+        link.clear();
+        for room in self.all() {
+            room.cut(link.id);
+            self.mark(room.id);
         }
     }
 
     /// One life of the stream. Reading and writing go on side by side: a server that waits for us to read must not wait
     /// while we wait for it to take a request.
-    async fn follow(self: &Arc<Self>, backoff: &mut Backoff, whole: &mut bool) -> Result<(), Status> {
+    async fn follow(self: &Arc<Self>, link: &Arc<Link>, backoff: &mut Backoff, whole: &mut bool) -> Result<(), Status> {
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let bearer = self.identity.assertion(ServiceName::Message, None);
-        let mut client = self.clients.message();
+        let mut client = self.clients.message_at(&link.replica);
         let opening = client.watch_rooms(client::stream_request(ReceiverStream::new(receiver), &bearer));
         let reading = async {
             let mut responses = opening.await?.into_inner();
             if !*whole {
-                tracing::info!("The stream of rooms is whole again");
+                tracing::info!(peer.address = %link.replica.address(), "The stream of rooms is whole again");
                 *whole = true;
             }
             let mut count = 0_u32;
             while let Some(response) = responses.message().await? {
                 backoff.reset();
-                self.hear(response);
+                self.hear(link, response);
                 count = count.wrapping_add(1);
                 if count.is_multiple_of(YIELD_EVERY) {
                     tokio::task::yield_now().await;
@@ -91,57 +113,52 @@ impl Feeds {
         };
         tokio::select! {
             result = reading => result,
-            () = self.keep_subscriptions(requests) => Ok(()),
+            () = self.keep_subscriptions(link, requests) => Ok(()),
         }
     }
 
-    /// Writes what makes the subscriptions of this stream what the rooms want, until the stream is gone.
-    async fn keep_subscriptions(&self, requests: mpsc::Sender<WatchRoomsRequest>) {
-        let mut subscribed = HashMap::new();
-        self.all().iter().for_each(|room| self.mark(room.id));
+    /// Writes what makes the subscriptions of this stream what is wanted, until the stream is gone or the link is over.
+    async fn keep_subscriptions(&self, link: &Link, requests: mpsc::Sender<WatchRoomsRequest>) {
+        self.all().iter().for_each(|room| link.mark(room.id));
         loop {
-            while let Some(id) = self.next_dirty() {
-                for action in self.reconcile(id, &mut subscribed) {
+            while let Some(id) = link.next_dirty() {
+                for action in self.reconcile(link, id) {
                     if requests.send(WatchRoomsRequest { action: Some(action) }).await.is_err() {
                         return;
                     }
                 }
             }
-            self.wake.notified().await;
+            if link.is_over() {
+                return;
+            }
+            link.woken().await;
         }
     }
 
-    fn reconcile(&self, id: Uuid, subscribed: &mut HashMap<Uuid, u64>) -> Vec<Action> {
-        let room = self.get(id);
-        let wanted = room.as_ref().and_then(|room| room.wanted());
-        let mut actions = Vec::new();
-        if subscribed.get(&id).copied() == wanted.as_ref().map(|(generation, _)| *generation) {
-            return actions;
-        }
-        let room_id = id.to_string();
-        // A room that is being followed is followed from elsewhere only after it was left.
-        if subscribed.remove(&id).is_some() {
-            actions.push(Action::Unsubscribe(Unsubscribe { room_id: room_id.clone() }));
-        }
-        if let Some((generation, cursor)) = wanted {
-            subscribed.insert(id, generation);
-            actions.push(Action::Subscribe(Subscribe { room_id, cursor }));
-        }
-        actions
-    }
-
-    fn hear(self: &Arc<Self>, response: WatchRoomsResponse) {
+    fn hear(self: &Arc<Self>, link: &Link, response: WatchRoomsResponse) {
         let Some(room) = Uuid::try_parse(&response.room_id).ok().and_then(|id| self.get(id)) else { return };
         let verdict = match response.event {
             Some(Event::Subscribed(subscribed)) => {
-                room.subscribed(Position { seq: subscribed.seq, cursor: subscribed.cursor.into() })
+                if !self.owns(link, room.id) && !room.is_live_at(link.id) {
+                    // The ring has changed since this was asked for.
+                    link.doubt(room.id);
+                    return;
+                }
+                room.subscribed(link.id, Position { seq: subscribed.seq, cursor: subscribed.cursor.into() })
             }
             Some(Event::Entry(logged)) => match logged.entry {
-                Some(entry) => room.entry(entry, logged.cursor),
+                Some(entry) => room.entry(link.id, entry, logged.cursor),
                 None => Verdict::Fine,
             },
             Some(Event::Typing(typing)) => {
-                room.typing(&typing);
+                // Two replicas tell the same for a moment when a room moves.
+                if room.is_live_at(link.id) {
+                    room.typing(&typing);
+                }
+                Verdict::Fine
+            }
+            Some(Event::Dropped(_)) if !self.owns(link, room.id) && !room.is_live_at(link.id) => {
+                link.doubt(room.id);
                 Verdict::Fine
             }
             Some(Event::Dropped(dropped)) => {
@@ -151,6 +168,7 @@ impl Feeds {
         };
         match verdict {
             Verdict::Fine => {}
+            Verdict::Moved => self.mark(room.id),
             Verdict::Ended => self.forget(&room),
             Verdict::Again(wait) if wait.is_zero() => self.mark(room.id),
             Verdict::Again(wait) => {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     recent::Bounds,
-    room::{Admitted, Offer, Room, Verdict},
+    room::{Admitted, LinkId, Offer, Room, Verdict},
     *,
 };
 use crate::realtime::{
@@ -18,6 +18,10 @@ use crate::realtime::{
     packet,
     session::Session,
 };
+
+/// The link that carries the feed, and the one that it moves to.
+const LINK: LinkId = LinkId(1);
+const NEXT: LinkId = LinkId(2);
 
 fn room() -> Arc<Room> {
     let bounds = Bounds::new(&RealtimeConfig { recent_entries_max: 4, ..RealtimeConfig::default() });
@@ -30,7 +34,7 @@ fn at(seq: i64) -> Position {
 
 fn live_room(seq: i64) -> Arc<Room> {
     let room = room();
-    assert_eq!(room.subscribed(at(seq)), Verdict::Fine);
+    assert_eq!(room.subscribed(LINK, at(seq)), Verdict::Fine);
     room
 }
 
@@ -40,7 +44,7 @@ fn say(room: &Room, seq: i64) -> Verdict {
 }
 
 fn put(room: &Room, seq: i64, event: Event) -> Verdict {
-    room.entry(pb::Entry { seq, create_time: None, event: Some(event) }, format!("c{seq}"))
+    room.entry(LINK, pb::Entry { seq, create_time: None, event: Some(event) }, format!("c{seq}"))
 }
 
 fn gone(user: Uuid) -> Event {
@@ -120,13 +124,13 @@ fn a_hole_is_subscribed_to_again_from_the_last_good_entry() {
     let room = live_room(5);
     let (session, link) = session(FakeLink::new(100));
     assert_eq!(admit(&room, &session, 5, true).expect("in"), Admitted::Live);
-    let (first, _) = room.wanted().expect("wanted");
+    let (first, _) = room.wanted(LINK, true).expect("wanted");
     say(&room, 6);
     assert!(matches!(say(&room, 8), Verdict::Again(wait) if wait.is_zero()));
     assert_eq!(say(&room, 9), Verdict::Fine, "passed over until the new subscription speaks");
-    let (second, cursor) = room.wanted().expect("wanted");
+    let (second, cursor) = room.wanted(LINK, true).expect("wanted");
     assert!(second != first && cursor == "c6");
-    room.subscribed(at(6));
+    room.subscribed(LINK, at(6));
     (7..=9).for_each(|seq| assert_eq!(say(&room, seq), Verdict::Fine));
     assert_eq!(heard(&link)[1..], ["6", "7", "8", "9"]);
 }
@@ -136,16 +140,16 @@ fn a_subscription_that_begins_too_late_is_not_believed() {
     let room = live_room(5);
     let (session, link) = session(FakeLink::new(100));
     assert_eq!(admit(&room, &session, 5, true).expect("in"), Admitted::Live);
-    room.cut();
-    assert!(matches!(room.subscribed(at(8)), Verdict::Again(_)));
-    assert_eq!(room.wanted().expect("wanted").1, "c5");
+    room.cut(LINK);
+    assert!(matches!(room.subscribed(LINK, at(8)), Verdict::Again(_)));
+    assert_eq!(room.wanted(LINK, true).expect("wanted").1, "c5");
     // One that begins too early repeats what is known.
-    room.subscribed(at(3));
+    room.subscribed(LINK, at(3));
     (4..=6).for_each(|seq| assert_eq!(say(&room, seq), Verdict::Fine));
     assert_eq!(heard(&link)[1..], ["6"]);
     // A service that never begins where it should gives the sockets no proof: they are closed, not left with a hole.
-    room.cut();
-    while matches!(room.subscribed(at(20)), Verdict::Again(_)) {}
+    room.cut(LINK);
+    while matches!(room.subscribed(LINK, at(20)), Verdict::Again(_)) {}
     assert!(link.is_killed() && heard(&link).is_empty());
 }
 
@@ -237,7 +241,7 @@ fn a_closed_room_says_so_last_and_lets_nobody_in() {
     say(&room, 2);
     assert_eq!(heard(&link)[1..], ["1"]);
     assert_eq!(admit(&room, &session, 1, true).expect_err("closed").reason, Reason::RoomNotFound);
-    assert!(session.room(room.id).is_none() && room.wanted().is_none());
+    assert!(session.room(room.id).is_none() && room.wanted(LINK, true).is_none());
 }
 
 #[test]
@@ -284,8 +288,8 @@ fn a_log_of_another_life_closes_the_sockets_and_starts_anew() {
     assert_eq!(admit(&room, &session, 5, true).expect("in"), Admitted::Live);
     assert!(matches!(room.dropped(Reason::CursorLost), Verdict::Again(_)));
     assert!(link.is_killed());
-    assert_eq!(room.wanted().expect("wanted").1, "", "from the newest position of the new log");
-    room.subscribed(at(1));
+    assert_eq!(room.wanted(LINK, true).expect("wanted").1, "", "from the newest position of the new log");
+    room.subscribed(LINK, at(1));
     assert_eq!(say(&room, 2), Verdict::Fine);
 }
 
@@ -296,4 +300,35 @@ fn a_closed_socket_is_never_left_in_a_room() {
     session.leave(crate::realtime::meter::Closed::Client);
     assert_eq!(admit(&room, &session, 0, true).expect("asked"), Admitted::Gone);
     assert!(link.take().is_empty() && room.suspend(&session).is_none());
+}
+
+fn say_by(room: &Room, link: LinkId, seq: i64) -> Verdict {
+    let message = pb::Message { seq, content: format!("m{seq}"), ..pb::Message::default() };
+    let entry = pb::Entry { seq, create_time: None, event: Some(Event::Message(message)) };
+    room.entry(link, entry, format!("c{seq}"))
+}
+
+#[test]
+fn a_feed_that_moves_is_left_where_it_was_only_when_it_has_begun_elsewhere() {
+    let room = live_room(5);
+    let (session, link) = session(FakeLink::new(100));
+    assert_eq!(admit(&room, &session, 5, true).expect("in"), Admitted::Live);
+    // The ring has changed: both are wanted, the next one from where the room stands.
+    say(&room, 6);
+    assert!(room.wanted(LINK, false).is_some());
+    assert_eq!(room.wanted(NEXT, true).expect("wanted").1, "c6");
+    say(&room, 7);
+    assert_eq!(room.subscribed(NEXT, at(6)), Verdict::Moved);
+    assert!(room.is_live_at(NEXT) && room.wanted(LINK, false).is_none() && room.wanted(NEXT, true).is_some());
+    // The two repeat each other for a while, whoever is ahead.
+    (7..=9).for_each(|seq| assert_eq!(say_by(&room, NEXT, seq), Verdict::Fine));
+    (8..=10).for_each(|seq| assert_eq!(say_by(&room, LINK, seq), Verdict::Fine));
+    assert_eq!(say_by(&room, LINK, 12), Verdict::Fine, "who is left is not judged");
+    (10..=12).for_each(|seq| assert_eq!(say_by(&room, NEXT, seq), Verdict::Fine));
+    assert_eq!(heard(&link)[1..], ["6", "7", "8", "9", "10", "11", "12"]);
+    // The end of the one that was left is nothing to the room.
+    room.cut(LINK);
+    assert!(room.is_live_at(NEXT));
+    room.cut(NEXT);
+    assert!(!room.is_live_at(NEXT) && room.wanted(NEXT, false).is_none());
 }
