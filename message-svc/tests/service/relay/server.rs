@@ -43,7 +43,7 @@ pub(super) struct Redis {
 }
 
 impl Redis {
-    /// Starts one on a free port; none when there is no such program on this machine, which is said loudly.
+    /// Starts one on a free port, which `{port}` stands for in the arguments; none when there is no such program on this machine, which is said loudly.
     pub(super) async fn start(arguments: &[&str]) -> Option<Self> {
         static SAID: Once = Once::new();
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
@@ -52,7 +52,8 @@ impl Redis {
         }
         let port = free_port().await;
         let folder = tempfile::tempdir().expect("a folder");
-        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let place = |argument: &&str| argument.replace("{port}", &port.to_string());
+        let arguments: Vec<_> = arguments.iter().map(place).collect();
         let process = launch(port, folder.path(), &arguments);
         let server = Self { process, folder, port, arguments };
         server.until_there().await;
