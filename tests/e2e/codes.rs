@@ -12,7 +12,7 @@ use ::mesh::{
 use reqwest::{Method, header};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
 
 use crate::{
@@ -241,9 +241,17 @@ async fn internal_is_a_store_that_is_damaged_while_it_is_open_and_tells_nothing_
     let mesh = Mesh::plan().separate().start();
     let ada = Person::new(&mesh, "ada").await;
     let eve = Person::new(&mesh, "eve").await;
-    let store = SqliteConnectOptions::new().filename(mesh.data().join("users.db"));
-    let mut store = store.connect().await.unwrap();
-    sqlx::query("DROP TABLE people").execute(&mut store).await.unwrap();
+    match &mesh.stores.postgres {
+        Some(postgres) => {
+            let mut store = PgConnection::connect(&postgres.url).await.unwrap();
+            sqlx::query("DROP TABLE users.people").execute(&mut store).await.unwrap();
+        }
+        None => {
+            let store = SqliteConnectOptions::new().filename(mesh.data().join("users.db"));
+            let mut store = store.connect().await.unwrap();
+            sqlx::query("DROP TABLE people").execute(&mut store).await.unwrap();
+        }
+    }
     let refusal = wait::until("the damage to be felt", async || {
         let answer = ada.get(&format!("/users/{}", eve.id)).await;
         (answer.status != 200).then_some(answer)

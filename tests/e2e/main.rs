@@ -1,6 +1,6 @@
 //! End to end, through the real processes: every promise that clients are given, held against running binaries. The
-//! harness is `mesh.rs` (a Switchboard on free ports), `process.rs` (its processes), `rest.rs`, `rpc.rs` and
-//! `socketio.rs` (clients); every other module is proof, one area each. Measured times are printed, never judged.
+//! harness is `mesh.rs` (a Switchboard on free ports), `process.rs` (its processes), `stores.rs` (what they keep their data
+//! in), `rest.rs`, `rpc.rs` and `socketio.rs` (clients); every other module is proof, one area each. Measured times are printed, never judged.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
@@ -11,6 +11,7 @@ mod process;
 mod rest;
 mod rpc;
 mod socketio;
+mod stores;
 mod wait;
 
 // The proof.
@@ -22,6 +23,7 @@ mod bad_socket;
 mod bad_tokens;
 mod clients;
 mod codes;
+mod faults;
 mod grpc;
 mod kills;
 mod live;

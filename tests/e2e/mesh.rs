@@ -1,15 +1,16 @@
-//! A whole Switchboard under test: all in one process or as four, in a folder of its own on free ports of this machine.
-//! Its parts can be killed, stopped and started again on the same ports. What is asked of it is in `rest.rs`, `rpc.rs`
-//! and `socketio.rs`.
+//! A whole Switchboard under test: all in one process, as four, or as replicas of each, in a folder of its own on free
+//! ports of this machine, over the stores that `stores.rs` gives it. Its parts can be killed, stopped and started again on
+//! the same ports. What is asked of it is in `rest.rs`, `rpc.rs` and `socketio.rs`.
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     ops::Deref,
     path::{Path, PathBuf},
     process::ExitStatus,
-    sync::{Mutex, OnceLock},
+    sync::{Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::{
     process::{self, Process},
+    stores::{Kind, Stores},
     wait,
 };
 
@@ -47,7 +49,28 @@ impl Part {
     }
 }
 
-/// The ports of a mesh.
+/// One process of a mesh: its part, and which of the part's replicas it is, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Replica {
+    pub(crate) part: Part,
+    pub(crate) number: usize,
+}
+
+impl From<Part> for Replica {
+    fn from(part: Part) -> Self {
+        Self { part, number: 0 }
+    }
+}
+
+impl fmt::Display for Replica {
+    /// As its log is named.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.part.binary())?;
+        if self.number > 0 { write!(f, "-{}", self.number) } else { Ok(()) }
+    }
+}
+
+/// The ports of a mesh, or of one row of its replicas.
 #[derive(Clone, Debug)]
 pub(crate) struct Ports {
     pub(crate) public: u16,
@@ -119,10 +142,27 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
+/// The settings that tell every process where the others are, when there are several of each.
+fn addresses(rows: &[Ports], services: usize) -> Vec<(String, String)> {
+    let all = |port: fn(&Ports) -> u16| {
+        let urls: Vec<_> = rows[..services].iter().map(|ports| format!("http://127.0.0.1:{}", port(ports))).collect();
+        urls.join(",")
+    };
+    [
+        ("AUTH_SERVICE_URL", all(|ports| ports.auth)),
+        ("USER_SERVICE_URL", all(|ports| ports.user)),
+        ("MESSAGE_SERVICE_URL", all(|ports| ports.message)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
+
 /// How a mesh is started.
-#[derive(Default)]
 pub(crate) struct Plan {
     separate: bool,
+    gateways: usize,
+    services: usize,
+    stores: Option<Vec<(String, String)>>,
     settings: Vec<(String, String)>,
 }
 
@@ -130,6 +170,18 @@ impl Plan {
     /// Four processes instead of one.
     pub(crate) fn separate(mut self) -> Self {
         self.separate = true;
+        self
+    }
+
+    /// So many gateways, and so many replicas of each service.
+    pub(crate) fn replicas(mut self, gateways: usize, services: usize) -> Self {
+        (self.gateways, self.services) = (gateways, services);
+        self.separate()
+    }
+
+    /// On stores that the test itself has, by the settings that name them, whatever the other tests run on.
+    pub(crate) fn on(mut self, stores: Vec<(String, String)>) -> Self {
+        self.stores = Some(stores);
         self
     }
 
@@ -142,27 +194,42 @@ impl Plan {
 
     /// Starts it and waits until it is ready.
     pub(crate) fn start(self) -> Mesh {
-        let folder = TempDir::with_prefix("switchboard-e2e-").expect("a folder");
-        let ports = Ports::free();
-        let mut environment = ports.environment();
-        environment.push(("SWITCHBOARD_DATA".into(), folder.path().join("data").display().to_string()));
-        environment.push(("SWITCHBOARD_PROFILE".into(), "development".into()));
-        environment.extend(self.settings);
-        std::fs::create_dir(folder.path().join("logs")).expect("a folder for logs");
-        let parts = if self.separate { Part::FOUR.to_vec() } else { vec![Part::All] };
-        let mesh = Mesh { folder, ports, environment, parts, running: Mutex::default() };
+        let mesh = self.prepare();
         mesh.start_all();
         mesh
+    }
+
+    /// All but starting it.
+    pub(crate) fn prepare(self) -> Mesh {
+        let folder = TempDir::with_prefix("switchboard-e2e-").expect("a folder");
+        let rows: Vec<_> = (0..self.gateways.max(self.services)).map(|_| Ports::free()).collect();
+        let stores = if self.stores.is_none() { Stores::fresh() } else { Stores::default() };
+        let mut environment = addresses(&rows, self.services);
+        environment.push(("SWITCHBOARD_DATA".into(), folder.path().join("data").display().to_string()));
+        environment.push(("SWITCHBOARD_PROFILE".into(), "development".into()));
+        environment.extend(self.stores.unwrap_or_else(|| stores.environment()));
+        environment.extend(self.settings);
+        std::fs::create_dir(folder.path().join("logs")).expect("a folder for logs");
+        let count = |part| if part == Part::Gateway { self.gateways } else { self.services };
+        let parts = if self.separate { &Part::FOUR[..] } else { &[Part::All] };
+        let parts = parts.iter().flat_map(|part| (0..count(*part)).map(|number| Replica { part: *part, number }));
+        let (ports, parts) = (rows[0].clone(), parts.collect());
+        Mesh { folder, ports, rows, environment, parts, running: Mutex::default(), stores }
     }
 }
 
 /// A running mesh. It ends when it is dropped.
 pub(crate) struct Mesh {
     folder: TempDir,
+    /// Those of the first replica of each part.
     pub(crate) ports: Ports,
+    /// Those of each row of replicas.
+    pub(crate) rows: Vec<Ports>,
     environment: Vec<(String, String)>,
-    parts: Vec<Part>,
-    running: Mutex<BTreeMap<Part, Process>>,
+    parts: Vec<Replica>,
+    running: Mutex<BTreeMap<Replica, Process>>,
+    /// Dropped after the processes.
+    pub(crate) stores: Stores,
 }
 
 /// The mesh that many tests share. A test that fails shows the ends of its logs.
@@ -183,26 +250,41 @@ impl Drop for Shared {
 }
 
 impl Mesh {
-    /// All in one process, for every test that neither stops it nor needs settings of its own. The watchdogs end it
-    /// after the last test.
+    /// For every test that neither stops it nor needs settings of its own: all in one process on SQLite, four on real
+    /// stores. The watchdogs end it after the last test.
     pub(crate) fn shared() -> Shared {
         static SHARED: OnceLock<Mesh> = OnceLock::new();
-        Shared(SHARED.get_or_init(|| Mesh::plan().start()))
+        Shared(SHARED.get_or_init(|| {
+            let plan = Mesh::plan();
+            if Kind::chosen() == Kind::Sqlite { plan.start() } else { plan.separate().start() }
+        }))
     }
 
     /// A mesh of one's own: all in one process unless said otherwise.
     pub(crate) fn plan() -> Plan {
-        Plan::default()
+        Plan { separate: false, gateways: 1, services: 1, stores: None, settings: Vec::new() }
     }
 
-    /// The parts that it runs as.
-    pub(crate) fn parts(&self) -> &[Part] {
+    /// The processes that it runs as.
+    pub(crate) fn parts(&self) -> &[Replica] {
         &self.parts
     }
 
     /// The public address: `http://127.0.0.1:…`.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.public)
+    }
+
+    /// The public address of each gateway.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let gateways = self.parts.iter().filter(|replica| matches!(replica.part, Part::Gateway | Part::All));
+        gateways.map(|replica| format!("http://127.0.0.1:{}", self.rows[replica.number].public)).collect()
+    }
+
+    /// The operations port of a process.
+    pub(crate) fn ops(&self, replica: impl Into<Replica>) -> u16 {
+        let replica = replica.into();
+        self.rows[replica.number].ops(replica.part)
     }
 
     /// The folder of keys and stores.
@@ -215,67 +297,83 @@ impl Mesh {
         self.folder.path().join("logs")
     }
 
-    /// Ends one part with SIGKILL.
-    pub(crate) fn kill(&self, part: Part) {
-        self.take(part).kill();
+    /// The log of one process.
+    pub(crate) fn log(&self, replica: impl Into<Replica>) -> PathBuf {
+        self.logs().join(format!("{}.log", replica.into()))
     }
 
-    /// Ends one part with SIGTERM.
-    pub(crate) fn stop(&self, part: Part) -> ExitStatus {
-        self.take(part).stop()
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Replica, Process>> {
+        self.running.lock().expect("no panic while the lock is held")
     }
 
-    /// Sends one part a signal and lets it run.
-    pub(crate) fn signal(&self, part: Part, signal: Signal) {
-        let running = self.running.lock().expect("no panic while the lock is held");
-        running.get(&part).expect("a part that runs").signal(signal);
+    /// Ends one process with SIGKILL.
+    pub(crate) fn kill(&self, replica: impl Into<Replica>) {
+        self.take(replica.into()).kill();
     }
 
-    fn take(&self, part: Part) -> Process {
-        let mut running = self.running.lock().expect("no panic while the lock is held");
-        running.remove(&part).expect("a part that runs")
+    /// Ends one process with SIGTERM.
+    pub(crate) fn stop(&self, replica: impl Into<Replica>) -> ExitStatus {
+        self.take(replica.into()).stop()
     }
 
-    /// Starts one part and does not wait for it.
-    pub(crate) fn launch(&self, part: Part) {
-        let mut command = process::command(part.binary(), self.environment.iter().map(|(k, v)| (k, v)));
-        if part == Part::All {
+    /// Sends one process a signal and lets it run.
+    pub(crate) fn signal(&self, replica: impl Into<Replica>, signal: Signal) {
+        self.running().get(&replica.into()).expect("a part that runs").signal(signal);
+    }
+
+    /// Whether one process runs.
+    pub(crate) fn runs(&self, replica: impl Into<Replica>) -> bool {
+        self.running().get_mut(&replica.into()).is_some_and(Process::runs)
+    }
+
+    fn take(&self, replica: Replica) -> Process {
+        self.running().remove(&replica).expect("a part that runs")
+    }
+
+    /// Starts one process and does not wait for it.
+    pub(crate) fn launch(&self, replica: impl Into<Replica>) {
+        let replica = replica.into();
+        let own = self.rows[replica.number].environment();
+        let environment = own.iter().chain(&self.environment).map(|(name, value)| (name, value));
+        let mut command = process::command(replica.part.binary(), environment);
+        if replica.part == Part::All {
             command.arg("up");
         }
         command.current_dir(self.folder.path());
-        let log = self.logs().join(format!("{}.log", part.binary()));
-        let process = Process::spawn(command, &log, self.folder.path());
-        self.running.lock().expect("no panic while the lock is held").insert(part, process);
+        let process = Process::spawn(command, &self.log(replica), self.folder.path());
+        self.running().insert(replica, process);
     }
 
-    /// Starts one part and waits until it is ready.
-    pub(crate) fn start(&self, part: Part) {
-        self.launch(part);
-        self.wait_ready(part);
+    /// Starts one process and waits until it is ready.
+    pub(crate) fn start(&self, replica: impl Into<Replica>) {
+        let replica = replica.into();
+        self.launch(replica);
+        self.wait_ready(replica);
     }
 
     /// Starts what does not run and waits until all is ready.
     pub(crate) fn start_all(&self) {
-        for part in &self.parts {
-            let there = self.running.lock().expect("no panic while the lock is held").contains_key(part);
+        for replica in &self.parts {
+            let there = self.running().contains_key(replica);
             if !there {
-                self.launch(*part);
+                self.launch(*replica);
             }
         }
-        self.parts.iter().for_each(|part| self.wait_ready(*part));
+        self.parts.iter().for_each(|replica| self.wait_ready(*replica));
     }
 
     /// Ends all with SIGKILL.
     pub(crate) fn kill_all(&self) {
-        self.parts.iter().for_each(|part| self.kill(*part));
+        self.parts.iter().for_each(|replica| self.kill(*replica));
     }
 
-    /// Waits until a part says that it is ready.
-    pub(crate) fn wait_ready(&self, part: Part) {
-        let port = self.ports.ops(part);
-        wait::until_blocking(&format!("{} to be ready", part.binary()), || {
-            if let Some(process) = self.running.lock().expect("no panic while the lock is held").get_mut(&part) {
-                assert!(process.runs(), "{} has ended:\n{}", part.binary(), process::tails(&self.logs()));
+    /// Waits until a process says that it is ready.
+    pub(crate) fn wait_ready(&self, replica: impl Into<Replica>) {
+        let replica = replica.into();
+        let port = self.ops(replica);
+        wait::until_blocking(&format!("{replica} to be ready"), || {
+            if let Some(process) = self.running().get_mut(&replica) {
+                assert!(process.runs(), "{replica} has ended:\n{}", process::tails(&self.logs()));
             }
             (get_status(port, "/ready") == Some(200)).then_some(())
         });
@@ -296,12 +394,18 @@ impl Drop for Mesh {
 
 /// The status of a plain GET, without a runtime; none when nobody answers.
 pub(crate) fn get_status(port: u16, path: &str) -> Option<u16> {
+    get(port, path).map(|(status, _)| status)
+}
+
+/// The status and the body of a plain GET, without a runtime; none when nobody answers.
+pub(crate) fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").ok()?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).ok()?;
-    std::str::from_utf8(&head[9..]).ok()?.parse().ok()
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.get(9..12)?.parse().ok()?, body.to_owned()))
 }
 
 /// All files in a folder and below.

@@ -61,6 +61,11 @@ impl Process {
         Self { child, watchdog }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().expect("the state of a child").is_none()
@@ -72,8 +77,13 @@ impl Process {
     }
 
     /// Asks it to end with SIGTERM and waits until it has.
-    pub(crate) fn stop(mut self) -> ExitStatus {
-        self.signal(Signal::TERM);
+    pub(crate) fn stop(self) -> ExitStatus {
+        self.stop_by(Signal::TERM)
+    }
+
+    /// The same with another signal.
+    pub(crate) fn stop_by(mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
         let status = wait(&mut self.child, STOP_LIMIT);
         self.watchdog.dismiss();
         status

@@ -40,6 +40,11 @@ impl Api {
         Self { url: mesh.url(), prefix: "/api", client }
     }
 
+    /// The same at another address.
+    pub(crate) fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
     /// The same under `/api/v1`.
     pub(crate) fn v1(&self) -> Self {
         Self { prefix: "/api/v1", ..self.clone() }

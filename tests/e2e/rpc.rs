@@ -20,7 +20,10 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::{mesh::Mesh, wait};
+use crate::{
+    mesh::{Mesh, Ports},
+    wait,
+};
 
 /// Puts the caller's token on every call.
 #[derive(Clone, Debug)]
@@ -57,12 +60,17 @@ pub(crate) fn channel(port: u16) -> Channel {
 impl Rpc {
     /// For a caller with this token, or for nobody.
     pub(crate) fn new(mesh: &Mesh, token: Option<&str>) -> Self {
+        Self::at(&mesh.ports, token)
+    }
+
+    /// The same at these replicas.
+    pub(crate) fn at(ports: &Ports, token: Option<&str>) -> Self {
         let bearer = Bearer(token.map(|token| format!("Bearer {token}").parse().expect("a header")));
         let service = |port| InterceptedService::new(channel(port), bearer.clone());
         Self {
-            auth: AuthServiceClient::new(service(mesh.ports.auth)),
-            user: UserServiceClient::new(service(mesh.ports.user)),
-            message: MessageServiceClient::new(service(mesh.ports.message)),
+            auth: AuthServiceClient::new(service(ports.auth)),
+            user: UserServiceClient::new(service(ports.user)),
+            message: MessageServiceClient::new(service(ports.message)),
         }
     }
 

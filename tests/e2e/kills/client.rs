@@ -4,7 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,23 +13,26 @@ use serde_json::{Value, json};
 
 use super::Progress;
 use crate::{
-    rest::Person,
-    socketio::{Event, Socket},
+    rest::{Api, Person},
+    socketio::{Event, Refused, Socket},
     wait,
 };
 
-/// The pace of a client: a person types slower, and 64 of them must leave a processor for the server.
-const PACE: Duration = Duration::from_millis(40);
+/// The pause before something is tried again.
+const RETRY: Duration = Duration::from_millis(40);
 /// How long an ack may take before the send is repeated: longer than any recovery seen.
 const ACK_LIMIT: Duration = Duration::from_secs(15);
-/// Codes that a client answers by trying again.
-const PASSING: [&str; 2] = ["UNAVAILABLE", "DEADLINE_EXCEEDED"];
+/// Codes that a client answers by trying again. A token may be spent by a connection whose answer was lost.
+const PASSING: [&str; 3] = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "TOKEN_SPENT"];
 
 /// What it did and saw.
-pub(super) struct Client {
+pub(crate) struct Client {
     index: usize,
     pub(super) person: Person,
     pub(super) room: String,
+    /// The public addresses, and which of them it is at.
+    gateways: Vec<Api>,
+    turn: usize,
     progress: Arc<Progress>,
     socket: Option<Socket>,
     /// Where it began to follow.
@@ -49,11 +52,13 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(index: usize, person: Person, room: String, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(index: usize, person: Person, room: String, gateways: Vec<Api>, progress: Arc<Progress>) -> Self {
         Self {
             index,
             person,
             room,
+            gateways,
+            turn: index,
             progress,
             socket: None,
             first_cursor: String::new(),
@@ -68,13 +73,13 @@ impl Client {
     }
 
     /// Sends and follows until told to stop.
-    pub(super) async fn run(mut self) -> Self {
+    pub(crate) async fn run(mut self) -> Self {
         let mut number = 0;
         while !self.progress.stopped() {
             let id = format!("{}-{number}", self.index);
             self.send(&id).await;
             number += 1;
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(self.progress.pace).await;
         }
         self
     }
@@ -92,7 +97,7 @@ impl Client {
             self.take_events();
             match ack {
                 Ok(ack) if ack["success"] == true => {
-                    self.progress.acks.fetch_add(1, Ordering::Relaxed);
+                    self.progress.acknowledged(self.index, begun);
                     let message = ack["message"]["id"].as_str().expect("a message id").to_owned();
                     self.acknowledged.insert(id.to_owned(), message);
                     if tries > 1 {
@@ -101,8 +106,8 @@ impl Client {
                     return;
                 }
                 Ok(refusal) => {
-                    assert!(PASSING.iter().any(|code| refusal["code"] == *code), "a send was refused: {refusal}");
-                    tokio::time::sleep(PACE).await;
+                    check_passing("a send", &refusal);
+                    tokio::time::sleep(RETRY).await;
                 }
                 Err(_) => self.socket = None,
             }
@@ -123,16 +128,27 @@ impl Client {
             self.socket = self.try_connect().await;
             assert!(begun.elapsed() < 2 * wait::LIMIT, "no connection after {:?}", begun.elapsed());
             if self.socket.is_none() {
-                tokio::time::sleep(PACE).await;
+                // As through a load balancer: the next one may be better off.
+                self.turn += 1;
+                tokio::time::sleep(RETRY).await;
             }
         }
     }
 
     async fn try_connect(&mut self) -> Option<Socket> {
-        let api = &self.person.api;
+        let api = &self.gateways[self.turn % self.gateways.len()];
         let answer = api.try_call(Method::GET, "/auth/ws-token", Some(&self.person.access), None).await.ok()?;
+        if answer.status != 200 {
+            check_passing("a token", &answer.body);
+        }
         let token = answer.body["token"].as_str()?.to_owned();
-        let socket = Socket::connect(&api.url, json!({"token": token})).await.ok()?;
+        let socket = match Socket::connect(&api.url, json!({"token": token})).await {
+            Ok(socket) => socket,
+            Err(Refused(refusal)) => {
+                check_passing("a connection", &refusal);
+                return None;
+            }
+        };
         loop {
             let mut payload = json!({"roomId": self.room});
             if !self.cursor.is_empty() {
@@ -140,6 +156,7 @@ impl Client {
             }
             let ack = socket.try_call("join_room", payload, ACK_LIMIT).await.ok()?;
             if ack["success"] != true {
+                check_passing("a join", &ack);
                 return None;
             }
             self.take_join(&ack);
@@ -200,7 +217,14 @@ impl Client {
                 self.socket = None;
             }
             assert!(begun.elapsed() < wait::LIMIT, "saw {:?} of {last}", self.seen.last());
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(RETRY).await;
         }
     }
+}
+
+/// A refusal must be one that passes; null is a connection that failed.
+#[track_caller]
+fn check_passing(what: &str, refusal: &Value) {
+    let passing = refusal.is_null() || PASSING.iter().any(|code| refusal["code"] == *code);
+    assert!(passing, "{what} was refused: {refusal}");
 }
