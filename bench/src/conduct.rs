@@ -50,7 +50,7 @@ impl Conductor {
                     Run { problems, ..Run::default() }
                 });
                 let run = Run { scenario: name.to_owned(), side: side.to_string(), round, ..run };
-                run.problems.iter().for_each(|problem| say(&format!("  PROBLEM: {problem}")));
+                run.problems.iter().take(3).for_each(|problem| say(&format!("  PROBLEM: {problem}")));
                 writeln!(self.raw, "{}", serde_json::to_string(&run)?)?;
                 self.runs.push(run);
             }
@@ -58,7 +58,7 @@ impl Conductor {
         Ok(())
     }
 
-    /// Writes the report; true when every run did its work right.
+    /// Writes the report; true when every run counts.
     pub(crate) fn finish(self) -> anyhow::Result<bool> {
         let text = report::markdown(&self.runs, &self.machine);
         fs::write(self.out.join("report.md"), &text)?;
@@ -67,7 +67,7 @@ impl Conductor {
         }
         show(&text);
         say(&format!("raw data and report: {}", self.out.display()));
-        Ok(self.runs.iter().all(|run| run.problems.is_empty()))
+        Ok(self.runs.iter().all(|run| run.counts() && !run.figures.is_empty()))
     }
 }
 

@@ -27,6 +27,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Whether its figures count: ours only when nothing was wrong. A peer's count all the same, with its faults beside
+    /// them, since a claim that we are faster than it must not rest on leaving it out.
+    pub(crate) fn counts(&self) -> bool {
+        self.problems.is_empty() || !self.side.starts_with("switchboard")
+    }
+
     /// Notes a figure.
     pub(crate) fn figure(&mut self, name: &str, value: f64) {
         self.figures.insert(name.to_owned(), value);
