@@ -8,6 +8,7 @@
 //! | [`config`] | typed settings from file, environment and flags |
 //! | [`identity`] | who calls: tokens, assertions, revocations |
 //! | [`keys`] | key files of the data folder |
+//! | [`migration`] | when the tables of a store are brought up to date, and what came of it |
 //! | [`serve`], [`grpc`], [`ops`] | connections; gRPC on them; the operations port |
 //! | [`client`] | calling the other services |
 //! | [`telemetry`] | logs, traces, metrics |
@@ -21,6 +22,7 @@ pub mod error;
 pub mod grpc;
 pub mod identity;
 pub mod keys;
+pub mod migration;
 pub mod ops;
 pub mod process;
 pub mod proto;

@@ -114,7 +114,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 /// When it cannot start; one sentence that says what to do.
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
     let auth = &config.auth;
-    let opening = store::open(&auth.store_url, &config.mesh.data, auth.store_readers, &auth.store);
+    let opening =
+        store::open(&auth.store_url, &config.mesh.data, auth.store_readers, &auth.store, config.mesh.migrations());
     let store = tokio::select! {
         opened = opening => opened?,
         // A store that is a server may be waited for; whoever stops us meanwhile does not.

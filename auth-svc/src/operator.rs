@@ -37,7 +37,9 @@ pub async fn promote(config: &Config, login: &str, role: Role, operator: &str) -
     let login = Login::parse("the name", login)
         .map_err(|violation| OperatorError::Name(format!("{} {}", violation.field, violation.message)))?;
     let auth = &config.auth;
-    let store = store::open(&auth.store_url, &config.mesh.data, auth.store_readers, &auth.store).await?;
+    let store =
+        store::open(&auth.store_url, &config.mesh.data, auth.store_readers, &auth.store, config.mesh.migrations())
+            .await?;
     let done = promote_in(store.as_ref(), config, &login, role, operator).await;
     store.close().await;
     done

@@ -2,11 +2,15 @@
 //! Every call that writes is one atomic step: all of it is on disk when it answers, or nothing of it happened. Callers
 //! give the time, so that a test can choose it. Only the files under `store/` name a database.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use mesh::{
     config::{Secret, StoreLimits},
+    migration::{Migrated, Migrations},
     time::Millis,
 };
 
@@ -49,6 +53,18 @@ impl StoreError {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(pub String);
+
+impl From<mesh_sqlite::OpenError> for OpenError {
+    fn from(error: mesh_sqlite::OpenError) -> Self {
+        Self(error.sentence)
+    }
+}
+
+impl From<mesh_postgres::OpenError> for OpenError {
+    fn from(error: mesh_postgres::OpenError) -> Self {
+        Self(error.0)
+    }
+}
 
 /// What a call to the store gives.
 pub type Stored<T> = Result<T, StoreError>;
@@ -477,25 +493,63 @@ pub(crate) fn revocation_of(session: &Session, number: i64, revoked_until: Milli
     Revocation { number, session_id: session.id, expires_at: last_token.max(revoked_until) }
 }
 
-/// Opens the store that the URL names; an empty one is SQLite in the data folder. The one place that knows which
-/// backends there are.
+/// Opens the store that the URL names, and sees to its tables.
 ///
 /// # Errors
 /// One sentence that says what is wrong with it and what to do.
-pub async fn open(url: &Secret, data: &Path, readers: u32, limits: &StoreLimits) -> Result<Arc<dyn Store>, OpenError> {
-    let path = match url.expose().split_once(':') {
-        None if url.is_empty() => data.join("auth.db"),
-        Some(("sqlite", rest)) => sqlite_path(rest)?,
-        Some(("postgres" | "postgresql", _)) => return Ok(Arc::new(postgres::PostgresStore::open(url, limits).await?)),
-        _ => {
-            let message = "auth.store_url must be empty or begin with sqlite:, postgres: or postgresql:";
-            return Err(OpenError(message.to_owned()));
-        }
-    };
-    Ok(Arc::new(sqlite::SqliteStore::open(&path, readers).await?))
+pub async fn open(
+    url: &Secret,
+    data: &Path,
+    readers: u32,
+    limits: &StoreLimits,
+    migrations: Migrations,
+) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(match Backend::of(url, data)? {
+        Backend::Sqlite(path) => Arc::new(sqlite::SqliteStore::open(&path, readers, migrations).await?),
+        Backend::Postgres => Arc::new(postgres::PostgresStore::open(url, limits, migrations).await?),
+    })
 }
 
-fn sqlite_path(rest: &str) -> Result<std::path::PathBuf, OpenError> {
+/// Brings the tables of the store that the URL names up to date, apart from any service.
+///
+/// # Errors
+/// As [`open`].
+pub async fn migrate(url: &Secret, data: &Path, limits: &StoreLimits) -> Result<Migrated, OpenError> {
+    match Backend::of(url, data)? {
+        Backend::Sqlite(path) => {
+            let options = mesh_sqlite::Options::new(1, "migrate");
+            let file = mesh_sqlite::File::open(&path, sqlite::service(), &options, Migrations::Run).await?;
+            file.close().await.map_err(|error| OpenError(error.to_string()))
+        }
+        Backend::Postgres => {
+            Ok(postgres::server(url, postgres::SCHEMA, limits, Migrations::Run).await?.migrated().clone())
+        }
+    }
+}
+
+/// What a URL names. The one place that knows which backends there are.
+#[derive(Debug)]
+enum Backend {
+    Sqlite(PathBuf),
+    Postgres,
+}
+
+impl Backend {
+    /// An empty URL is SQLite in the data folder.
+    fn of(url: &Secret, data: &Path) -> Result<Self, OpenError> {
+        match url.expose().split_once(':') {
+            None if url.is_empty() => Ok(Self::Sqlite(data.join("auth.db"))),
+            Some(("sqlite", rest)) => Ok(Self::Sqlite(sqlite_path(rest)?)),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres),
+            _ => {
+                let message = "auth.store_url must be empty or begin with sqlite:, postgres: or postgresql:";
+                Err(OpenError(message.to_owned()))
+            }
+        }
+    }
+}
+
+fn sqlite_path(rest: &str) -> Result<PathBuf, OpenError> {
     let path = rest.strip_prefix("//").unwrap_or(rest);
     if path.is_empty() || path.starts_with(':') || path.contains('?') {
         let message = "auth.store_url must name a file, as in sqlite:/var/lib/switchboard/auth.db";

@@ -116,7 +116,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let Config { mesh, message } = config;
     let telemetry = telemetry::init(&mesh.telemetry, NAME)?;
     let store = tokio::select! {
-        opened = store::open(&message, &mesh.data) => opened?,
+        opened = store::open(&message, &mesh.data, mesh.migrations()) => opened?,
         // A store that is a server may be waited for; whoever stops us meanwhile does not.
         () = shutdown.cancelled() => return Ok(()),
     };

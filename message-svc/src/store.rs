@@ -2,13 +2,21 @@
 //! `store/contract.rs` is the suite that holds each of them to it. Backends are in `store/<backend>.rs`; nothing outside
 //! of them knows what they are made of.
 
-use std::{error::Error as StdError, path::Path, sync::Arc};
+use std::{
+    error::Error as StdError,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
-use mesh::time::Millis;
+use mesh::{
+    config::Secret,
+    migration::{Migrated, Migrations},
+    time::Millis,
+};
 
 use crate::{
-    config::{MessageSection, SqliteConfig},
+    config::MessageSection,
     entry::{Entry, Seq},
     id::{RoomId, UserId},
     member::{Member, Standing},
@@ -60,6 +68,18 @@ pub struct OpenError {
     /// The cause, where there is one.
     #[source]
     pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl From<mesh_sqlite::OpenError> for OpenError {
+    fn from(mesh_sqlite::OpenError { sentence, source }: mesh_sqlite::OpenError) -> Self {
+        Self { sentence, source }
+    }
+}
+
+impl From<mesh_postgres::OpenError> for OpenError {
+    fn from(error: mesh_postgres::OpenError) -> Self {
+        Self { sentence: error.0, source: None }
+    }
 }
 
 /// What came of making a room.
@@ -206,31 +226,62 @@ pub fn fold(name: &str) -> String {
     name.to_lowercase()
 }
 
-/// Opens the store that the settings name: the URL's scheme chooses the backend, and no URL means SQLite in the data
-/// folder.
+/// Opens the store that the settings name, and sees to its tables.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what to do.
-pub async fn open(config: &MessageSection, data: &Path) -> Result<Arc<dyn Store>, OpenError> {
-    let url = config.store_url.expose();
-    match url.split_once(':') {
-        None if url.is_empty() => sqlite_at(&data.join("messages.db"), &config.sqlite).await,
-        Some(("sqlite", path)) => sqlite_at(Path::new(path.trim_start_matches("//")), &config.sqlite).await,
-        Some(("postgres" | "postgresql", _)) => {
-            Ok(Arc::new(postgres::PostgresStore::open(&config.store_url, &config.postgres).await?))
+pub async fn open(config: &MessageSection, data: &Path, migrations: Migrations) -> Result<Arc<dyn Store>, OpenError> {
+    let url = &config.store_url;
+    Ok(match Backend::of(url, data)? {
+        Backend::Sqlite(path) => Arc::new(sqlite::SqliteStore::open(&path, &config.sqlite, migrations).await?),
+        Backend::Postgres => Arc::new(postgres::PostgresStore::open(url, &config.postgres, migrations).await?),
+        Backend::Mongodb => Arc::new(mongodb::MongodbStore::open(url, &config.mongodb, migrations).await?),
+    })
+}
+
+/// Brings the tables, or collections, of the store that the settings name up to date, apart from any service.
+///
+/// # Errors
+/// As [`open`].
+pub async fn migrate(config: &MessageSection, data: &Path) -> Result<Migrated, OpenError> {
+    let url = &config.store_url;
+    match Backend::of(url, data)? {
+        Backend::Sqlite(path) => {
+            let options = sqlite::options(&config.sqlite);
+            let file = mesh_sqlite::File::open(&path, sqlite::service(), &options, Migrations::Run).await?;
+            file.close().await.map_err(|error| OpenError { sentence: error.to_string(), source: Some(error.into()) })
         }
-        Some(("mongodb" | "mongodb+srv", _)) => {
-            Ok(Arc::new(mongodb::MongodbStore::open(&config.store_url, &config.mongodb).await?))
+        Backend::Postgres => {
+            let server = postgres::server(url, postgres::SCHEMA, &config.postgres, Migrations::Run).await?;
+            Ok(server.migrated().clone())
         }
-        _ => Err(OpenError {
-            sentence: "message.store_url must be empty or begin with sqlite:, postgres:, postgresql:, mongodb: or \
-                       mongodb+srv:"
-                .into(),
-            source: None,
-        }),
+        Backend::Mongodb => mongodb::migrate(url, &config.mongodb).await,
     }
 }
 
-async fn sqlite_at(path: &Path, config: &SqliteConfig) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(Arc::new(sqlite::SqliteStore::open(path, config).await?))
+/// What a URL names. The one place that knows which backends there are.
+#[derive(Debug)]
+enum Backend {
+    Sqlite(PathBuf),
+    Postgres,
+    Mongodb,
+}
+
+impl Backend {
+    /// No URL means SQLite in the data folder.
+    fn of(url: &Secret, data: &Path) -> Result<Self, OpenError> {
+        let url = url.expose();
+        match url.split_once(':') {
+            None if url.is_empty() => Ok(Self::Sqlite(data.join("messages.db"))),
+            Some(("sqlite", path)) => Ok(Self::Sqlite(path.trim_start_matches("//").into())),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres),
+            Some(("mongodb" | "mongodb+srv", _)) => Ok(Self::Mongodb),
+            _ => Err(OpenError {
+                sentence: "message.store_url must be empty or begin with sqlite:, postgres:, postgresql:, mongodb: or \
+                           mongodb+srv:"
+                    .into(),
+                source: None,
+            }),
+        }
+    }
 }

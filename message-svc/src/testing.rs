@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh::time::Millis;
+use mesh::{migration::Migrations, time::Millis};
 use serde_json::Map;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -58,7 +58,7 @@ pub(crate) async fn sqlite() -> (Arc<dyn Store>, TempDir) {
 
 /// The SQLite store of a folder, opened once more.
 pub(crate) async fn sqlite_in(folder: &TempDir) -> Arc<dyn Store> {
-    store::open(&MessageSection::default(), folder.path()).await.expect("opens")
+    store::open(&MessageSection::default(), folder.path(), Migrations::Run).await.expect("opens")
 }
 
 /// The active rooms of one process over a store.

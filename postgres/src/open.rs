@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh::config::{Secret, StoreLimits};
+use mesh::{
+    config::{Secret, StoreLimits},
+    migration::{Migrated, Migrations, Step},
+};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Error, Executor as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migrator},
@@ -51,6 +54,7 @@ pub struct Server {
     options: PgConnectOptions,
     limits: StoreLimits,
     settings: Arc<Settings>,
+    migrated: Migrated,
 }
 
 /// The options have the password in them.
@@ -64,7 +68,7 @@ impl fmt::Debug for Server {
 struct Settings(Vec<String>, Vec<String>);
 
 impl Server {
-    /// Connects, waiting for a server that is not there yet, and brings the tables in this schema up to date.
+    /// Connects, waiting for a server that is not there yet, and sees to the tables in this schema.
     ///
     /// # Errors
     /// One sentence that says what is wrong and what to do, without the password.
@@ -73,6 +77,7 @@ impl Server {
         schema: &str,
         mut service: Service,
         limits: &StoreLimits,
+        migrations: Migrations,
     ) -> Result<Self, OpenError> {
         let options = address::parse(url.expose(), &service)?;
         service.migrator.dangerous_set_table_name(service.migrations_table);
@@ -89,9 +94,16 @@ impl Server {
             .chain(service.settings.iter().copied())
             .map(|(name, value)| (name.into(), value.into()))
             .unzip();
-        let server = Self { options, limits: limits.clone(), settings: Arc::new(Settings(names, values)) };
-        server.wait(schema, &service).await?;
-        Ok(server)
+        let settings = Arc::new(Settings(names, values));
+        let server = Self { options, limits: limits.clone(), settings, migrated: Migrated::default() };
+        let migrated = server.wait(schema, &service, migrations).await?;
+        Ok(Self { migrated, ..server })
+    }
+
+    /// What opening did to the tables.
+    #[must_use]
+    pub fn migrated(&self) -> &Migrated {
+        &self.migrated
     }
 
     /// A pool of at most so many connections; each is made when it is needed.
@@ -119,14 +131,14 @@ impl Server {
     }
 
     /// Tries until the server is there, or for as long as a start may wait.
-    async fn wait(&self, schema: &str, service: &Service) -> Result<(), OpenError> {
+    async fn wait(&self, schema: &str, service: &Service, migrations: Migrations) -> Result<Migrated, OpenError> {
         let Service { store, variable, .. } = *service;
         let place = format!("{}:{}", self.options.get_host(), self.options.get_port());
         let begun = Instant::now();
         let mut told = false;
         loop {
-            let error = match self.prepare(&place, schema, service).await {
-                Ok(()) => return Ok(()),
+            let error = match self.prepare(&place, schema, service, migrations).await {
+                Ok(migrated) => return Ok(migrated),
                 Err(Unprepared::Refused(error)) => return Err(error),
                 Err(Unprepared::Failed(error)) => error,
             };
@@ -149,10 +161,30 @@ impl Server {
         }
     }
 
-    async fn prepare(&self, place: &str, schema: &str, service: &Service) -> Result<(), Unprepared> {
+    async fn prepare(
+        &self,
+        place: &str,
+        schema: &str,
+        service: &Service,
+        migrations: Migrations,
+    ) -> Result<Migrated, Unprepared> {
         let mut connection = self.connect().await?;
         check(&mut connection, place, service.store).await?;
-        migrate(&mut connection, schema, service).await.map_err(|error| judge_migration(place, error, service))
+        let bad = |error| judge_migration(place, error, service);
+        let missing = missing(&mut connection, service).await.map_err(bad)?;
+        let version = service.migrator.iter().map(|step| step.version).max().unwrap_or(0);
+        match (missing.first(), migrations) {
+            // Then a user who may not change tables can run the service.
+            (None, _) => Ok(Migrated { backend: "postgres", version, applied: Vec::new() }),
+            (Some(_), Migrations::Run) => {
+                let applied = migrate(&mut connection, schema, service).await.map_err(bad)?;
+                Ok(Migrated { backend: "postgres", version, applied })
+            }
+            (Some(step), Migrations::Check) => Err(Unprepared::Refused(OpenError(format!(
+                "The {} at {place} lacks step {} of its tables, and mesh.migrate_at_start is false: run `switchboard migrate`",
+                service.store, step.version
+            )))),
+        }
     }
 }
 
@@ -214,10 +246,7 @@ async fn check(connection: &mut PgConnection, place: &str, store: &str) -> Resul
 }
 
 /// Brings the tables up to date in one transaction: all steps or none. Replicas that start together wait for one another.
-async fn migrate(connection: &mut PgConnection, schema: &str, service: &Service) -> Result<(), MigrateError> {
-    if is_up_to_date(connection, service).await? {
-        return Ok(());
-    }
+async fn migrate(connection: &mut PgConnection, schema: &str, service: &Service) -> Result<Vec<Step>, MigrateError> {
     let mut write = connection.begin().await?;
     // A step may take longer than a call.
     write.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0").await?;
@@ -225,30 +254,38 @@ async fn migrate(connection: &mut PgConnection, schema: &str, service: &Service)
         .bind(schema)
         .execute(&mut *write)
         .await?;
-    let missing: bool = sqlx::query_scalar("SELECT to_regnamespace(quote_ident($1)) IS NULL")
+    let unmade: bool = sqlx::query_scalar("SELECT to_regnamespace(quote_ident($1)) IS NULL")
         .bind(schema)
         .fetch_one(&mut *write)
         .await?;
-    if missing {
+    if unmade {
         write.execute(AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""))).await?;
     }
+    // Whoever held the lock before may have made them.
+    let missing = missing(&mut write, service).await?;
     service.migrator.run_direct(None, &mut *write, false).await?;
-    Ok(write.commit().await?)
+    write.commit().await?;
+    Ok(missing)
 }
 
-/// Whether there is nothing to do: then a user who may not change tables can run the service.
-async fn is_up_to_date(connection: &mut PgConnection, service: &Service) -> Result<bool, MigrateError> {
+/// The steps that have not been made. Steps that this program does not know, or knows otherwise, are refused.
+async fn missing(connection: &mut PgConnection, service: &Service) -> Result<Vec<Step>, MigrateError> {
     let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
         .bind(service.migrations_table)
         .persistent(false)
         .fetch_one(&mut *connection)
         .await?;
-    if !there {
-        return Ok(false);
+    let applied = if there { connection.list_applied_migrations(service.migrations_table).await? } else { Vec::new() };
+    for step in &applied {
+        match service.migrator.iter().find(|known| known.version == step.version) {
+            None => return Err(MigrateError::VersionMissing(step.version)),
+            Some(known) if known.checksum != step.checksum => return Err(MigrateError::VersionMismatch(step.version)),
+            Some(_) => {}
+        }
     }
-    let applied = connection.list_applied_migrations(service.migrations_table).await?;
-    let known = service.migrator.iter().map(|step| (step.version, &step.checksum));
-    Ok(applied.iter().map(|step| (step.version, &step.checksum)).eq(known))
+    let is_missing = |version| !applied.iter().any(|step| step.version == version);
+    let missing = service.migrator.iter().filter(|step| is_missing(step.version));
+    Ok(missing.map(|step| Step { version: step.version, description: step.description.to_string() }).collect())
 }
 
 fn judge_migration(place: &str, error: MigrateError, service: &Service) -> Unprepared {

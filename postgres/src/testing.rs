@@ -93,7 +93,7 @@ impl Schema {
     /// # Errors
     /// As [`Server::open`].
     pub async fn open(&self, url: &str, service: Service, limits: &StoreLimits) -> Result<Server, OpenError> {
-        Server::open(&Secret::from(url), &self.name, service, limits).await
+        Server::open(&Secret::from(url), &self.name, service, limits, mesh::migration::Migrations::Run).await
     }
 
     /// A connection beside the store, in the same schema.

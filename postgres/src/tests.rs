@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use mesh::config::StoreLimits;
+use mesh::migration::Migrations;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use crate::{
@@ -205,7 +206,7 @@ async fn a_url_that_is_not_good_gets_one_sentence_without_its_password() {
         "postgres://me:hunter2@[host/db",
         "postgresql://me:hunter2@host/db?sslmode=sometimes",
     ] {
-        let opened = Server::open(&url.into(), "notes", service(), &LIMITS).await;
+        let opened = Server::open(&url.into(), "notes", service(), &LIMITS, Migrations::Run).await;
         let error = opened.expect_err(url).to_string();
         assert!(error.contains("note.store_url") && error.contains("%40"), "{error}");
         assert!(!error.contains('\n') && !error.contains("hunter2"), "{error}");

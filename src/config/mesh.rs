@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Problems, RedisConfig, Secret, Section};
-use crate::{serve::ServeLimits, shutdown::ShutdownLimits, telemetry::TelemetryConfig};
+use crate::{migration::Migrations, serve::ServeLimits, shutdown::ShutdownLimits, telemetry::TelemetryConfig};
 
 /// How strict a process is with what it is given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,10 @@ pub struct MeshConfig {
     pub profile: Profile,
     /// Folder of keys and embedded stores. Processes that share it share their keys. Default `./switchboard-data`.
     pub data: PathBuf,
+    /// Whether a service brings the tables of its store up to date when it starts. Default true: a new version needs no
+    /// further step. With false it starts only on tables that are up to date, and `switchboard migrate` changes them:
+    /// for operators whose services may not change tables, or who want to choose the moment.
+    pub migrate_at_start: bool,
     /// Where auth-svc is: `http(s)://host:port`, several separated by commas; a name with many addresses is many
     /// replicas. Default: its port on this machine.
     pub auth_url: String,
@@ -62,6 +66,7 @@ impl Default for MeshConfig {
         Self {
             profile: Profile::default(),
             data: "switchboard-data".into(),
+            migrate_at_start: true,
             auth_url: "http://127.0.0.1:50001".into(),
             user_url: "http://127.0.0.1:50003".into(),
             message_url: "http://127.0.0.1:50002".into(),
@@ -164,6 +169,14 @@ pub struct ReplicasConfig {
 impl Default for ReplicasConfig {
     fn default() -> Self {
         Self { resolve_ms: 5_000, check_ms: 1_000, silence_ms_max: 3_000 }
+    }
+}
+
+impl MeshConfig {
+    /// What a service does with the tables of its store when it starts.
+    #[must_use]
+    pub fn migrations(&self) -> Migrations {
+        if self.migrate_at_start { Migrations::Run } else { Migrations::Check }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The `switchboard` binary: all of Switchboard in one process (`switchboard up`, the default), and the operator's
-//! commands. It owns the command line alone; `up.rs` wires the four services, `config.rs` shows settings.
+//! commands. It owns the command line alone; `up.rs` wires the four services, `settings.rs` shows settings,
+//! `stores.rs` has what goes to the stores past the services.
 
 use std::process::ExitCode;
 
@@ -8,8 +9,13 @@ use mesh::config::Flags;
 
 mod banner;
 mod settings;
+mod stores;
 mod up;
 mod users;
+
+/// What the commands that go to the stores end with.
+const DONE_OR_NOT: &str =
+    "Exit codes: 0 done, also when there was nothing to do; 2 not done, with a sentence that says why.";
 
 /// The backend that a real-time product starts from: accounts, people, rooms and messages, live delivery.
 #[derive(Debug, Parser)]
@@ -35,6 +41,16 @@ enum Command {
     /// The keys of the data folder.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Brings the tables of all three stores up to date, apart from any service.
+    ///
+    /// It may be run at any time and by several at once; what is up to date stays as it is. With
+    /// `mesh.migrate_at_start=false` services change no table themselves.
+    #[command(after_help = DONE_OR_NOT)]
+    Migrate {
+        /// Says what was done as one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Accounts, on the store itself; the services may run or not.
     #[command(subcommand)]
     Users(UsersCommand),
@@ -73,5 +89,6 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show) => settings::show(&cli.flags),
         Command::Users(UsersCommand::Promote { name, role }) => users::promote(&cli.flags, &name, &role),
         Command::Keys(KeysCommand::Init) => settings::init_keys(&cli.flags),
+        Command::Migrate { json } => stores::migrate(&cli.flags, json),
     }
 }

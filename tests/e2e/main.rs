@@ -32,6 +32,7 @@ mod logs;
 mod membership;
 mod messages;
 mod migrants;
+mod moving;
 mod once;
 mod races;
 mod resume;

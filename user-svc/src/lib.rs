@@ -76,7 +76,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 /// When it cannot start; one sentence that says what to do.
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
     let user = &config.user;
-    let opening = store::open(&user.store_url, &config.mesh.data, user.store_readers, &user.store);
+    let opening =
+        store::open(&user.store_url, &config.mesh.data, user.store_readers, &user.store, config.mesh.migrations());
     let store = tokio::select! {
         opened = opening => opened?,
         // A store that is a server may be waited for; whoever stops us meanwhile does not.

@@ -10,6 +10,7 @@ use std::{
 use async_trait::async_trait;
 use mesh::{
     config::{Secret, StoreLimits},
+    migration::{Migrated, Migrations},
     time::Millis,
 };
 
@@ -35,6 +36,18 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(pub String);
+
+impl From<mesh_sqlite::OpenError> for OpenError {
+    fn from(error: mesh_sqlite::OpenError) -> Self {
+        Self(error.sentence)
+    }
+}
+
+impl From<mesh_postgres::OpenError> for OpenError {
+    fn from(error: mesh_postgres::OpenError) -> Self {
+        Self(error.0)
+    }
+}
 
 /// What a call to the store gives.
 pub type Stored<T> = Result<T, StoreError>;
@@ -68,22 +81,60 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     async fn close(&self);
 }
 
-/// Opens the store that the URL names; an empty one is SQLite in the data folder. The one place that knows which
-/// backends there are.
+/// Opens the store that the URL names, and sees to its tables.
 ///
 /// # Errors
 /// One sentence that says what is wrong with it and what to do.
-pub async fn open(url: &Secret, data: &Path, readers: u32, limits: &StoreLimits) -> Result<Arc<dyn Store>, OpenError> {
-    let path = match url.expose().split_once(':') {
-        None if url.is_empty() => data.join("users.db"),
-        Some(("sqlite", rest)) => sqlite_path(rest)?,
-        Some(("postgres" | "postgresql", _)) => return Ok(Arc::new(postgres::PostgresStore::open(url, limits).await?)),
-        _ => {
-            let message = "user.store_url must be empty or begin with sqlite:, postgres: or postgresql:";
-            return Err(OpenError(message.to_owned()));
+pub async fn open(
+    url: &Secret,
+    data: &Path,
+    readers: u32,
+    limits: &StoreLimits,
+    migrations: Migrations,
+) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(match Backend::of(url, data)? {
+        Backend::Sqlite(path) => Arc::new(sqlite::SqliteStore::open(&path, readers, migrations).await?),
+        Backend::Postgres => Arc::new(postgres::PostgresStore::open(url, limits, migrations).await?),
+    })
+}
+
+/// Brings the tables of the store that the URL names up to date, apart from any service.
+///
+/// # Errors
+/// As [`open`].
+pub async fn migrate(url: &Secret, data: &Path, limits: &StoreLimits) -> Result<Migrated, OpenError> {
+    match Backend::of(url, data)? {
+        Backend::Sqlite(path) => {
+            let options = mesh_sqlite::Options::new(1, "migrate");
+            let file = mesh_sqlite::File::open(&path, sqlite::service(), &options, Migrations::Run).await?;
+            file.close().await.map_err(|error| OpenError(error.to_string()))
         }
-    };
-    Ok(Arc::new(sqlite::SqliteStore::open(&path, readers).await?))
+        Backend::Postgres => {
+            Ok(postgres::server(url, postgres::SCHEMA, limits, Migrations::Run).await?.migrated().clone())
+        }
+    }
+}
+
+/// What a URL names. The one place that knows which backends there are.
+#[derive(Debug)]
+enum Backend {
+    Sqlite(PathBuf),
+    Postgres,
+}
+
+impl Backend {
+    /// An empty URL is SQLite in the data folder.
+    fn of(url: &Secret, data: &Path) -> Result<Self, OpenError> {
+        match url.expose().split_once(':') {
+            None if url.is_empty() => Ok(Self::Sqlite(data.join("users.db"))),
+            Some(("sqlite", rest)) => Ok(Self::Sqlite(sqlite_path(rest)?)),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres),
+            _ => {
+                let message = "user.store_url must be empty or begin with sqlite:, postgres: or postgresql:";
+                Err(OpenError(message.to_owned()))
+            }
+        }
+    }
 }
 
 /// Preferences as the stores keep them.

@@ -9,6 +9,7 @@ use crate::store::{
     contract::{NOW, member, username},
     sqlite::SqliteStore,
 };
+use mesh::migration::Migrations;
 
 /// A user-svc that takes, refuses, or never answers.
 #[derive(Debug, Default)]
@@ -40,7 +41,7 @@ const LIMITS: OutboxLimits = OutboxLimits {
 
 async fn outbox() -> (Arc<dyn Store>, Arc<Users>, Arc<Outbox>, TempDir) {
     let folder = tempfile::tempdir().expect("folder");
-    let store = SqliteStore::open(&folder.path().join("auth.db"), 2).await.expect("opened");
+    let store = SqliteStore::open(&folder.path().join("auth.db"), 2, Migrations::Run).await.expect("opened");
     let store: Arc<dyn Store> = Arc::new(store);
     let users = Arc::new(Users::default());
     let outbox = Arc::new(Outbox::new(store.clone(), users.clone(), LIMITS));

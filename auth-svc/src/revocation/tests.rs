@@ -10,6 +10,7 @@ use crate::store::{
     contract::{login, member},
     sqlite::SqliteStore,
 };
+use mesh::migration::Migrations;
 
 #[derive(Debug, Default)]
 struct Heard(Mutex<Vec<Step>>);
@@ -39,7 +40,7 @@ struct Mesh {
 
 async fn mesh() -> Mesh {
     let folder = tempfile::tempdir().expect("folder");
-    let store = SqliteStore::open(&folder.path().join("auth.db"), 2).await.expect("opened");
+    let store = SqliteStore::open(&folder.path().join("auth.db"), 2, Migrations::Run).await.expect("opened");
     let store: Arc<dyn Store> = Arc::new(store);
     let (account, _) = member(&store, "ada").await;
     let (heard, stop) = (Arc::new(Heard::default()), CancellationToken::new());

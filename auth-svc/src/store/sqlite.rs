@@ -1,5 +1,5 @@
 //! The store on SQLite: one writer connection, so that writes come one after the other, and a bounded pool of readers.
-//! WAL with `synchronous=FULL`: what is acknowledged is on disk. Opening is in `sqlite/open.rs`, rows in
+//! WAL with `synchronous=FULL`: what is acknowledged is on disk. Opening is `mesh-sqlite`'s, rows are in
 //! `sqlite/rows.rs`; the statements are by noun in `sqlite/`.
 //!
 //! Every write begins with `BEGIN IMMEDIATE`, so what it reads is what it changes, also when another process has the
@@ -8,7 +8,8 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use mesh::time::Millis;
+use mesh::{migration::Migrations, time::Millis};
+use mesh_sqlite::{File, Options, Service};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::{
@@ -28,7 +29,6 @@ use crate::{
 mod accounts;
 mod audit;
 mod ends;
-mod open;
 mod outbox;
 mod rows;
 mod sessions;
@@ -36,6 +36,9 @@ mod upkeep;
 
 /// A write in progress; dropped without a commit, nothing of it happened.
 type Write = Transaction<'static, Sqlite>;
+
+/// What the threads are called.
+const NAME: &str = "accounts";
 
 /// The store.
 #[derive(Debug)]
@@ -45,12 +48,13 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it when it is missing, and brings its tables up to date.
+    /// Opens the file, makes it when it is missing, and sees to its tables.
     ///
     /// # Errors
     /// One sentence that names the file, what is wrong with it and what to do.
-    pub async fn open(path: &Path, readers: u32) -> Result<Self, OpenError> {
-        let (writer, readers) = open::open(path, readers).await?;
+    pub async fn open(path: &Path, readers: u32, migrations: Migrations) -> Result<Self, OpenError> {
+        let options = Options::new(readers, NAME);
+        let (writer, readers) = File::open(path, service(), &options, migrations).await?.pools(&options).await?;
         Ok(Self { writer, readers })
     }
 
@@ -66,14 +70,19 @@ impl SqliteStore {
     }
 }
 
+pub(super) fn service() -> Service {
+    Service {
+        name: "auth-svc",
+        store: "account store",
+        variable: "AUTH_STORE_URL",
+        migrations_table: "_auth_migrations",
+        migrator: sqlx::migrate!("migrations/sqlite"),
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        use sqlx::Error as E;
-        let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-        // 5 and 6: locked by another process for longer than we wait; 13: the disk is full until somebody makes room.
-        let away = matches!(code.map(|code| code & 0xff), Some(5 | 6 | 13))
-            || matches!(error, E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Io(_));
-        if away { Self::Unavailable(error.into()) } else { Self::Broken(error.into()) }
+        if mesh_sqlite::errors::is_away(&error) { Self::Unavailable(error.into()) } else { Self::Broken(error.into()) }
     }
 }
 

@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use mesh::config::Secret;
+use mesh::{
+    config::Secret,
+    migration::{Migrated, Migrations},
+};
 use mongodb::{
     Client, Collection, Database,
     bson::{Document, RawDocumentBuf, doc},
@@ -78,18 +81,19 @@ impl Collections {
 }
 
 impl MongodbStore {
-    /// Finds the servers, waiting for them as long as the settings say, and brings the database up to date.
-    pub(super) async fn open(url: &Secret, config: &MongodbConfig) -> Result<Self, OpenError> {
-        Self::open_with(url, config, |_| {}).await
+    /// Finds the servers, waiting for them as long as the settings say, and sees to the collections.
+    pub(super) async fn open(url: &Secret, config: &MongodbConfig, migrations: Migrations) -> Result<Self, OpenError> {
+        Self::open_with(url, config, migrations, |_| {}).await
     }
 
     async fn open_with(
         url: &Secret,
         config: &MongodbConfig,
+        migrations: Migrations,
         adjust: impl FnOnce(&mut ClientOptions),
     ) -> Result<Self, OpenError> {
         let (client, db) = connect::connect(url, config, adjust).await?;
-        schema::ensure(&db).await?;
+        schema::see_to(&db, migrations).await?;
         let calls = Calls::new(config.connections_max, config.call());
         Ok(Self { client, calls, collections: Arc::new(Collections::new(db, config.call())) })
     }
@@ -118,6 +122,14 @@ impl MongodbStore {
             tracing::debug!(room.id = %room, error = %failure.cause(), "a room's documents stay behind its log");
         }
     }
+}
+
+/// Brings the database up to date, apart from any service.
+pub(super) async fn migrate(url: &Secret, config: &MongodbConfig) -> Result<Migrated, OpenError> {
+    let (client, db) = connect::connect(url, config, |_| {}).await?;
+    let migrated = schema::see_to(&db, Migrations::Run).await;
+    client.shutdown().immediate(true).await;
+    migrated
 }
 
 #[async_trait]

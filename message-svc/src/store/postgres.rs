@@ -8,7 +8,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use mesh::config::{Secret, StoreLimits};
+use mesh::{
+    config::{Secret, StoreLimits},
+    migration::Migrations,
+};
 use mesh_postgres::{CallError, Calls, Server, Service, run};
 use sqlx::postgres::PgRow;
 
@@ -30,7 +33,7 @@ mod projection;
 mod rooms;
 
 /// The schema of the service, so that one database may hold several.
-const SCHEMA: &str = "messages";
+pub(super) const SCHEMA: &str = "messages";
 
 /// What each connection is set to. Every query here goes through an index, a few rows at a time; a plan that was made
 /// while a table was small, or before the server had looked at it, must not read all of it once it is large.
@@ -56,24 +59,31 @@ pub(super) struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, waits for a server that is not there yet, and brings the tables up to date.
-    pub(super) async fn open(url: &Secret, config: &PostgresConfig) -> Result<Self, OpenError> {
-        Self::open_schema(url, SCHEMA, config).await
+    /// Connects, waits for a server that is not there yet, and sees to the tables.
+    pub(super) async fn open(url: &Secret, config: &PostgresConfig, migrations: Migrations) -> Result<Self, OpenError> {
+        Ok(Self::on(&server(url, SCHEMA, config, migrations).await?, config))
     }
 
-    async fn open_schema(url: &Secret, schema: &str, config: &PostgresConfig) -> Result<Self, OpenError> {
-        let limits = StoreLimits {
-            connections_max: config.readers_max,
-            connect_ms: config.connect_ms,
-            call_ms: config.call_ms,
-            start_secs: config.start_secs,
-        };
-        let server = Server::open(url, schema, service(), &limits)
-            .await
-            .map_err(|error| OpenError { sentence: error.to_string(), source: None })?;
+    fn on(server: &Server, config: &PostgresConfig) -> Self {
         let calls = Calls::new(server.pool(config.readers_max), Duration::from_millis(config.call_ms));
-        Ok(Self { committer: Committer::start(server.pool(config.writers_max), config), calls })
+        Self { committer: Committer::start(server.pool(config.writers_max), config), calls }
     }
+}
+
+/// The server, with the tables seen to.
+pub(super) async fn server(
+    url: &Secret,
+    schema: &str,
+    config: &PostgresConfig,
+    migrations: Migrations,
+) -> Result<Server, OpenError> {
+    let limits = StoreLimits {
+        connections_max: config.readers_max,
+        connect_ms: config.connect_ms,
+        call_ms: config.call_ms,
+        start_secs: config.start_secs,
+    };
+    Ok(Server::open(url, schema, service(), &limits, migrations).await?)
 }
 
 fn service() -> Service {

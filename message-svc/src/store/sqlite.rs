@@ -2,22 +2,12 @@
 //! One committer (`sqlite/committer.rs`) owns the only writing connection; reads have a small pool of their own
 //! (`sqlite/log.rs` the entries, `sqlite/rooms.rs` the rest). The tables are in `migrations/sqlite`.
 
-use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{
-    ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
-    error::DatabaseError,
-    migrate::{MigrateError, Migrator},
-    pool::PoolOptions,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
-};
+use mesh::migration::Migrations;
+use mesh_sqlite::{File, Options, Service};
+use sqlx::SqlitePool;
 
 use self::committer::Committer;
 use crate::{
@@ -35,17 +25,6 @@ mod log;
 mod projection;
 mod rooms;
 
-/// The migrations' own table: one file may hold the tables of other services.
-const MIGRATIONS_TABLE: &str = "message_migrations";
-
-/// Files up to this size are read through at start. Larger ones show damage when it is read.
-const CHECKED_BYTES_MAX: u64 = 64 << 20;
-
-/// The result code of a lock that another connection holds.
-const BUSY: i32 = 5;
-/// The wait between two tries to turn a new file to WAL.
-const BUSY_PAUSE: Duration = Duration::from_millis(20);
-
 /// Rooms in an SQLite file.
 pub(super) struct SqliteStore {
     committer: Committer,
@@ -53,43 +32,32 @@ pub(super) struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, making it and its folder when they are missing, and brings its tables up to date.
-    pub(super) async fn open(path: &Path, config: &SqliteConfig) -> Result<Self, OpenError> {
-        make(path).map_err(|error| OpenError {
-            sentence: format!(
-                "the database {} cannot be made or opened: {error}; make its folder writable for this user, or set \
-                 MESSAGE_STORE_URL or SWITCHBOARD_DATA",
-                path.display()
-            ),
-            source: Some(Box::new(error)),
-        })?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_millis(config.busy_ms))
-            .disable_statement_logging();
-        let writing = options
-            .clone()
-            .pragma("wal_autocheckpoint", config.checkpoint_pages.to_string())
-            // Negative: in KiB, not in pages.
-            .pragma("cache_size", format!("-{}", config.cache_kib))
-            .thread_name(|_| "messages-write".into());
-        let wait = Duration::from_millis(config.busy_ms);
-        let mut connection = first(&writing, wait).await.map_err(|error| open_error(path, error))?;
-        check(path, &mut connection).await?;
-        migrate(&mut connection).await.map_err(|error| migrate_error(path, error))?;
-        let readers = PoolOptions::new()
-            .max_connections(config.readers_max)
-            .acquire_timeout(Duration::from_millis(config.busy_ms))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(options.pragma("query_only", "on").thread_name(|n| format!("messages-read-{n}")))
-            .await
-            .map_err(|error| open_error(path, error))?;
+    /// Opens the file, makes it and its folder when they are missing, and sees to its tables.
+    pub(super) async fn open(path: &Path, config: &SqliteConfig, migrations: Migrations) -> Result<Self, OpenError> {
+        let options = options(config);
+        let File { connection, writing, readers, .. } = File::open(path, service(), &options, migrations).await?;
         Ok(Self { committer: Committer::start(connection, writing, config), readers })
     }
+}
+
+pub(super) fn service() -> Service {
+    Service {
+        name: "message-svc",
+        store: "message store",
+        variable: "MESSAGE_STORE_URL",
+        migrations_table: "message_migrations",
+        migrator: sqlx::migrate!("./migrations/sqlite"),
+    }
+}
+
+pub(super) fn options(config: &SqliteConfig) -> Options {
+    let writing = vec![
+        ("wal_autocheckpoint", config.checkpoint_pages.to_string()),
+        // Negative: in KiB, not in pages.
+        ("cache_size", format!("-{}", config.cache_kib)),
+    ];
+    let busy = Duration::from_millis(config.busy_ms);
+    Options { busy, writing, ..Options::new(config.readers_max, "messages") }
 }
 
 #[async_trait]
@@ -185,102 +153,6 @@ impl Store for SqliteStore {
         self.committer.close().await;
         self.readers.close().await;
     }
-}
-
-/// The file holds what people wrote to each other, so nobody else may read it; SQLite gives its log the same mode.
-fn make(path: &Path) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map(drop)
-}
-
-/// Whether the file is whole, where that is known in a fraction of a second.
-async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
-    if fs::metadata(path).map_or(0, |metadata| metadata.len()) > CHECKED_BYTES_MAX {
-        return Ok(());
-    }
-    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_one(connection)
-        .await
-        .map_err(|error| open_error(path, error))?;
-    if found == "ok" { Ok(()) } else { Err(OpenError { sentence: damaged(path), source: None }) }
-}
-
-fn damaged(path: &Path) -> String {
-    let path = path.display();
-    format!("the database {path} is damaged; restore it from a backup, or move it away to start with none")
-}
-
-/// The writer. SQLite does not wait by itself while another process turns a new file to WAL, so we do.
-async fn first(writing: &SqliteConnectOptions, wait: Duration) -> Result<SqliteConnection, sqlx::Error> {
-    let begun = Instant::now();
-    loop {
-        match writing.connect().await {
-            Err(error) if code(&error) == Some(BUSY) && begun.elapsed() < wait => tokio::time::sleep(BUSY_PAUSE).await,
-            result => return result,
-        }
-    }
-}
-
-/// All steps in one transaction that holds the write lock: of two processes that start together, the second finds the
-/// tables made.
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
-    let mut write = connection.begin_with("BEGIN IMMEDIATE").await?;
-    // `run` makes a future that may not move between threads; sqlx has this one, undocumented, for that reason.
-    migrator().run_direct(None, &mut *write, false).await?;
-    Ok(write.commit().await?)
-}
-
-fn migrator() -> Migrator {
-    let mut migrator = sqlx::migrate!("./migrations/sqlite");
-    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
-    migrator
-}
-
-/// SQLite's primary result code.
-fn code(error: &sqlx::Error) -> Option<i32> {
-    const PRIMARY: i32 = 0xff;
-    let code: i32 = error.as_database_error().and_then(DatabaseError::code)?.parse().ok()?;
-    Some(code & PRIMARY)
-}
-
-fn open_error(path: &Path, error: sqlx::Error) -> OpenError {
-    // https://www.sqlite.org/rescode.html
-    const READONLY: i32 = 8;
-    const CORRUPT: i32 = 11;
-    const FULL: i32 = 13;
-    const CANTOPEN: i32 = 14;
-    const NOTADB: i32 = 26;
-    let shown = path.display();
-    let sentence = match code(&error) {
-        Some(CORRUPT | NOTADB) => damaged(path),
-        Some(CANTOPEN | READONLY) => {
-            format!(
-                "the database {shown} cannot be written; give this user the right to, or choose another data folder"
-            )
-        }
-        Some(FULL) => format!("the disk of the database {shown} is full; make room on it"),
-        Some(BUSY) => format!("the database {shown} is locked by another program; end that program"),
-        _ => format!("the database {shown} cannot be opened: {error}"),
-    };
-    OpenError { sentence, source: Some(Box::new(error)) }
-}
-
-fn migrate_error(path: &Path, error: MigrateError) -> OpenError {
-    let path_shown = path.display();
-    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign, non-exhaustive enum")]
-    let sentence = match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => return open_error(path, error),
-        MigrateError::VersionMissing(version) => format!(
-            "the database {path_shown} was written by a newer version of this program (its schema is {version}); run that version"
-        ),
-        MigrateError::VersionMismatch(version) => format!(
-            "the database {path_shown} has a schema {version} that this program does not know; run the version that made it"
-        ),
-        ref other => format!("the database {path_shown} cannot be brought up to date: {other}"),
-    };
-    OpenError { sentence, source: Some(Box::new(error)) }
 }
 
 /// A failed read.

@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use mesh::{
     config::{Secret, StoreLimits},
+    migration::Migrations,
     time::Millis,
 };
 use mesh_postgres::{CallError, Calls, Server, Service, run};
@@ -15,7 +16,7 @@ use crate::profile::{Change, NewProfile, OwnProfile, Profile, Rename, UserId};
 mod people;
 
 /// The schema of the service, so that one database may hold several.
-const SCHEMA: &str = "users";
+pub(super) const SCHEMA: &str = "users";
 
 /// The store.
 #[derive(Debug)]
@@ -24,19 +25,27 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, waits for a server that is not there yet, and brings the table up to date.
+    /// Connects, waits for a server that is not there yet, and sees to the tables.
     ///
     /// # Errors
     /// One sentence that says what is wrong and what to do, without the password.
-    pub async fn open(url: &Secret, limits: &StoreLimits) -> Result<Self, OpenError> {
-        Self::open_schema(url, SCHEMA, limits).await
+    pub async fn open(url: &Secret, limits: &StoreLimits, migrations: Migrations) -> Result<Self, OpenError> {
+        Ok(Self::on(&server(url, SCHEMA, limits, migrations).await?, limits))
     }
 
-    async fn open_schema(url: &Secret, schema: &str, limits: &StoreLimits) -> Result<Self, OpenError> {
-        let opened = Server::open(url, schema, service(), limits).await;
-        let server = opened.map_err(|error| OpenError(error.to_string()))?;
-        Ok(Self { calls: Calls::new(server.pool(limits.connections_max), limits.call()) })
+    fn on(server: &Server, limits: &StoreLimits) -> Self {
+        Self { calls: Calls::new(server.pool(limits.connections_max), limits.call()) }
     }
+}
+
+/// The server, with the tables seen to.
+pub(super) async fn server(
+    url: &Secret,
+    schema: &str,
+    limits: &StoreLimits,
+    migrations: Migrations,
+) -> Result<Server, OpenError> {
+    Ok(Server::open(url, schema, service(), limits, migrations).await?)
 }
 
 fn service() -> Service {

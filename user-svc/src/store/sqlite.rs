@@ -1,5 +1,5 @@
 //! The store on SQLite: one writer connection, so that writes come one after the other, and a bounded pool of readers.
-//! WAL with `synchronous=FULL`: what is acknowledged is on disk. Opening is in `sqlite/open.rs`, rows in
+//! WAL with `synchronous=FULL`: what is acknowledged is on disk. Opening is `mesh-sqlite`'s, rows are in
 //! `sqlite/rows.rs`.
 //!
 //! A write is one statement, so it is atomic without a transaction around it, also when another process has the file
@@ -8,14 +8,17 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use mesh::time::Millis;
+use mesh::{migration::Migrations, time::Millis};
+use mesh_sqlite::{File, Options, Service};
 use sqlx::SqlitePool;
 
 use super::{OpenError, Store, StoreError, Stored};
 use crate::profile::{Change, NewProfile, OwnProfile, Profile, Rename, UserId};
 
-mod open;
 mod rows;
+
+/// What the threads are called.
+const NAME: &str = "people";
 
 /// The store.
 #[derive(Debug)]
@@ -25,23 +28,30 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it when it is missing, and brings its tables up to date.
+    /// Opens the file, makes it when it is missing, and sees to its tables.
     ///
     /// # Errors
     /// One sentence that names the file, what is wrong with it and what to do.
-    pub async fn open(path: &Path, readers: u32) -> Result<Self, OpenError> {
-        let (writer, readers) = open::open(path, readers).await?;
+    pub async fn open(path: &Path, readers: u32, migrations: Migrations) -> Result<Self, OpenError> {
+        let options = Options::new(readers, NAME);
+        let (writer, readers) = File::open(path, service(), &options, migrations).await?.pools(&options).await?;
         Ok(Self { writer, readers })
+    }
+}
+
+pub(super) fn service() -> Service {
+    Service {
+        name: "user-svc",
+        store: "profile store",
+        variable: "USER_STORE_URL",
+        migrations_table: "_user_migrations",
+        migrator: sqlx::migrate!("migrations/sqlite"),
     }
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        use sqlx::Error::{Io, PoolClosed, PoolTimedOut, WorkerCrashed};
-        // 5 and 6: locked by another process for longer than we wait; 13: the disk is full until somebody makes room.
-        let stuck = matches!(open::code(&error), Some(5 | 6 | 13));
-        let away = stuck || matches!(error, PoolTimedOut | PoolClosed | WorkerCrashed | Io(_));
-        if away { Self::Unavailable(error.into()) } else { Self::Broken(error.into()) }
+        if mesh_sqlite::errors::is_away(&error) { Self::Unavailable(error.into()) } else { Self::Broken(error.into()) }
     }
 }
 

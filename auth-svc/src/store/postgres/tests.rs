@@ -3,25 +3,33 @@
 
 use std::sync::Arc;
 
-use mesh::config::{Secret, StoreLimits};
+use mesh::{
+    config::{Secret, StoreLimits},
+    migration::Migrations,
+};
 use mesh_postgres::testing::{LIMITS, Schema, prepared};
 use sqlx::Executor as _;
 use uuid::Uuid;
 
-use super::PostgresStore;
+use super::{PostgresStore, server};
 use crate::{
     account::Login,
     audit::{Event, Events, Filter},
     proof::Method,
     session::SessionId,
     store::{
-        End, NewAccount, NewSession, Opening, PasswordChange, RoleChange, SessionCursor, Store, StoreError, WsSpend,
+        End, NewAccount, NewSession, OpenError, Opening, PasswordChange, RoleChange, SessionCursor, Store, StoreError,
+        WsSpend,
         contract::{NOW, account, email, entry, member, opening, rotation, session, store_contract, username},
     },
 };
 
+async fn opened(schema: &Schema, limits: &StoreLimits) -> Result<PostgresStore, OpenError> {
+    Ok(PostgresStore::on(&server(&schema.secret(), &schema.name, limits, Migrations::Run).await?, limits))
+}
+
 async fn open(schema: &Schema) -> PostgresStore {
-    PostgresStore::open_schema(&schema.secret(), &schema.name, &LIMITS).await.expect("opened")
+    opened(schema, &LIMITS).await.expect("opened")
 }
 
 async fn backend() -> Option<(Arc<dyn Store>, Schema)> {
@@ -76,7 +84,8 @@ async fn a_revocation_waits_for_the_one_before_it() {
 #[tokio::test]
 async fn both_schemes_name_this_store_and_a_bad_url_gets_one_sentence_without_its_password() {
     for url in ["postgres://me:hunter2#@host/db", "postgresql://me:hunter2@host:port/db"] {
-        let opened = crate::store::open(&Secret::from(url), std::path::Path::new("unused"), 1, &LIMITS).await;
+        let opened =
+            crate::store::open(&Secret::from(url), std::path::Path::new("unused"), 1, &LIMITS, Migrations::Run).await;
         let error = opened.expect_err(url).to_string();
         assert!(error.contains("auth.store_url") && !error.contains('\n') && !error.contains("hunter2"), "{error}");
     }
@@ -105,7 +114,7 @@ async fn no_statement_reads_a_whole_table() {
     let Some(schema) = Schema::new() else { return };
     // One connection, so that all is prepared on it.
     let limits = StoreLimits { connections_max: 1, ..LIMITS };
-    let opened = PostgresStore::open_schema(&schema.secret(), &schema.name, &limits).await;
+    let opened = opened(&schema, &limits).await;
     let postgres = Arc::new(opened.expect("opened"));
     schema.connect().await.execute(FILL).await.expect("filled");
     let store: Arc<dyn Store> = postgres.clone();

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use mesh::config::{Secret, StoreLimits};
+use mesh::migration::Migrations;
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
@@ -14,7 +15,7 @@ use crate::store::{
 
 async fn open() -> (Arc<dyn Store>, TempDir) {
     let folder = tempfile::tempdir().expect("folder");
-    let store = SqliteStore::open(&folder.path().join("auth.db"), 2).await.expect("opened");
+    let store = SqliteStore::open(&folder.path().join("auth.db"), 2, Migrations::Run).await.expect("opened");
     (Arc::new(store), folder)
 }
 
@@ -25,7 +26,7 @@ async fn backend() -> Option<(Arc<dyn Store>, TempDir)> {
 store_contract!(backend);
 
 async fn refused(path: &Path) -> String {
-    let error = SqliteStore::open(path, 1).await.expect_err("refused").to_string();
+    let error = SqliteStore::open(path, 1, Migrations::Run).await.expect_err("refused").to_string();
     assert!(error.contains(&path.display().to_string()), "{error}");
     assert!(!error.contains('\n'), "one sentence: {error}");
     error
@@ -35,7 +36,7 @@ async fn refused(path: &Path) -> String {
 async fn an_acknowledged_write_is_synced_and_the_file_is_closed_to_others() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("made/too/auth.db");
-    let store = SqliteStore::open(&path, 1).await.expect("opened");
+    let store = SqliteStore::open(&path, 1, Migrations::Run).await.expect("opened");
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.writer).await.expect("pragma");
     // 2 is FULL.
     let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.writer).await.expect("pragma");
@@ -51,7 +52,8 @@ async fn an_acknowledged_write_is_synced_and_the_file_is_closed_to_others() {
 #[tokio::test]
 async fn an_audit_entry_cannot_be_changed() {
     let folder = tempfile::tempdir().expect("folder");
-    let store = SqliteStore::open(&folder.path().join("auth.db"), 1).await.expect("opened");
+    let store =
+        SqliteStore::open(&folder.path().join("auth.db"), 1, mesh::migration::Migrations::Run).await.expect("opened");
     store.append_audit(&[entry(crate::audit::Event::LoginPassword, NOW)]).await.expect("written");
     let changed = sqlx::query("UPDATE audit SET detail = 'nothing happened'").execute(&store.writer).await;
     assert!(changed.expect_err("refused").to_string().contains("append-only"));
@@ -64,7 +66,7 @@ async fn everything_is_there_after_a_restart() {
     store.end_session(account.id, session.id, NOW, NOW, &[]).await.expect("ended");
     store.close().await;
     assert!(store.check().await.is_err(), "a closed store answers");
-    let store = SqliteStore::open(&folder.path().join("auth.db"), 1).await.expect("opened");
+    let store = SqliteStore::open(&folder.path().join("auth.db"), 1, Migrations::Run).await.expect("opened");
     store.check().await.expect("answers");
     assert!(store.account(account.id).await.expect("read").is_some());
     assert!(store.session(session.id).await.expect("read").expect("there").ended_at.is_some());
@@ -80,7 +82,7 @@ async fn replicas_that_start_together_share_one_new_file() {
         let opening: Vec<_> = (0..4)
             .map(|_| {
                 let path = path.clone();
-                tokio::spawn(async move { SqliteStore::open(&path, 1).await })
+                tokio::spawn(async move { SqliteStore::open(&path, 1, Migrations::Run).await })
             })
             .collect();
         for open in opening {
@@ -93,9 +95,9 @@ async fn replicas_that_start_together_share_one_new_file() {
 async fn a_file_that_another_program_keeps_locked_is_away_until_it_lets_go() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("auth.db");
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, 1).await.expect("opened"));
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, 1, Migrations::Run).await.expect("opened"));
     let (account, session) = member(&store, "ada").await;
-    let other = SqliteStore::open(&path, 1).await.expect("opened");
+    let other = SqliteStore::open(&path, 1, Migrations::Run).await.expect("opened");
     let lock = other.writer.begin_with("BEGIN IMMEDIATE").await.expect("locked");
     let ended = store.end_session(account.id, session.id, NOW, NOW, &[]).await;
     assert!(matches!(ended, Err(StoreError::Unavailable(_))), "{ended:?}");
@@ -107,7 +109,7 @@ async fn a_file_that_another_program_keeps_locked_is_away_until_it_lets_go() {
 #[tokio::test]
 async fn a_full_disk_is_away_until_somebody_makes_room() {
     let folder = tempfile::tempdir().expect("folder");
-    let sqlite = Arc::new(SqliteStore::open(&folder.path().join("auth.db"), 1).await.expect("opened"));
+    let sqlite = Arc::new(SqliteStore::open(&folder.path().join("auth.db"), 1, Migrations::Run).await.expect("opened"));
     let store: Arc<dyn Store> = sqlite.clone();
     let (ada, first) = member(&store, "ada").await;
     let limit = |pages: u32| sqlx::query(AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
@@ -160,7 +162,7 @@ async fn a_database_of_a_newer_version_is_refused() {
     let (store, folder) = open().await;
     store.close().await;
     let path = folder.path().join("auth.db");
-    let newer = SqliteStore::open(&path, 1).await.expect("opened");
+    let newer = SqliteStore::open(&path, 1, Migrations::Run).await.expect("opened");
     sqlx::query(
         "INSERT INTO _auth_migrations (version, description, success, checksum, execution_time)
          VALUES (9999, 'from the future', TRUE, x'00', 0)",
@@ -181,7 +183,7 @@ async fn a_folder_that_cannot_be_made_gets_one_sentence() {
 }
 
 async fn open_url(url: &str, data: &Path) -> Result<Arc<dyn Store>, OpenError> {
-    crate::store::open(&Secret::from(url), data, 1, &StoreLimits::default()).await
+    crate::store::open(&Secret::from(url), data, 1, &StoreLimits::default(), Migrations::Run).await
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! is missing; every step may be repeated and may be done by several processes at once. A version from the future is
 //! refused.
 
+use mesh::migration::{Migrated, Migrations, Step};
 use mongodb::{
     Database,
     bson::{Document, doc},
@@ -20,8 +21,10 @@ pub(super) const DIRECTORY: &str = "directory";
 const SCHEMA: &str = "schema";
 /// The one document of [`SCHEMA`]: the database may hold other services' collections.
 const SCHEMA_ID: &str = "messages";
-/// This program's version. Version 1: rooms, logs, members, claims.
-pub(super) const VERSION: i32 = 1;
+/// What each version brought.
+const STEPS: [(i32, &str); 1] = [(1, "rooms, logs, members, claims")];
+/// This program's version.
+pub(super) const VERSION: i32 = STEPS[STEPS.len() - 1].0;
 
 /// The server's code for a collection that is there with other options.
 const NAMESPACE_EXISTS: i32 = 48;
@@ -80,12 +83,35 @@ const fn plain(
     Index { collection, name, keys, unique: false, only }
 }
 
-/// Brings the database up to this program's version.
-pub(super) async fn ensure(db: &Database) -> Result<(), OpenError> {
+/// Brings the database up to this program's version, or sees whether it is.
+pub(super) async fn see_to(db: &Database, migrations: Migrations) -> Result<Migrated, OpenError> {
     let found = version(db).await.map_err(|error| failed(db, &error))?;
     if found > VERSION {
         return Err(newer(db, found));
     }
+    if migrations == Migrations::Run {
+        ensure(db, found).await?;
+    } else if found < VERSION {
+        return Err(OpenError {
+            sentence: format!(
+                "the MongoDB database {} lacks step {} of its collections and indexes, and mesh.migrate_at_start is \
+                 false; run `switchboard migrate`",
+                db.name(),
+                found + 1
+            ),
+            source: None,
+        });
+    }
+    let made = STEPS.into_iter().filter(|(version, _)| *version > found);
+    Ok(Migrated {
+        backend: "mongodb",
+        version: VERSION.into(),
+        applied: made.map(|(version, what)| Step { version: version.into(), description: what.into() }).collect(),
+    })
+}
+
+/// Makes what is missing, also what somebody has taken away since.
+async fn ensure(db: &Database, found: i32) -> Result<(), OpenError> {
     for collection in [ENTRIES, ROOMS, MEMBERS, MEMBERSHIPS, DIRECTORY] {
         make(db, collection, found < VERSION).await.map_err(|error| failed(db, &error))?;
     }

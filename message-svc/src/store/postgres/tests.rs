@@ -4,6 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use futures::future::join_all;
+use mesh::migration::Migrations;
 use mesh_postgres::testing::{Schema, with};
 use sqlx::Executor as _;
 
@@ -128,7 +129,8 @@ async fn a_url_that_is_not_good_gets_one_sentence_without_its_password() {
     // No server is asked, so this needs none.
     for url in ["postgres://me:hunter2@host:port/db", "postgresql://me:hunter2@@host/db"] {
         let config = MessageSection { store_url: Secret::from(url), ..MessageSection::default() };
-        let error = crate::store::open(&config, Path::new("unused")).await.err().expect(url).to_string();
+        let error =
+            crate::store::open(&config, Path::new("unused"), Migrations::Run).await.err().expect(url).to_string();
         assert!(error.contains("message.store_url") && error.contains("%40"), "{error}");
         assert!(!error.contains('\n') && !error.contains("hunter2"), "{error}");
     }

@@ -350,7 +350,7 @@ impl Failure {
     fn of_commit(error: sqlx::Error) -> Self {
         if is_unique_violation(&error) {
             Self::Displaced
-        } else if super::code(&error) == Some(super::BUSY) {
+        } else if mesh_sqlite::errors::is_locked(&error) {
             // It never got the lock.
             Self::Before(error)
         } else {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 use crate::{
@@ -19,7 +20,7 @@ async fn backend() -> Option<(Arc<dyn Store>, TempDir)> {
 contract_suite!(backend);
 
 async fn refused(path: &Path) -> String {
-    match SqliteStore::open(path, &SqliteConfig::default()).await {
+    match SqliteStore::open(path, &SqliteConfig::default(), Migrations::Run).await {
         Ok(_) => panic!("opened"),
         Err(error) => error.to_string(),
     }
@@ -81,7 +82,7 @@ async fn a_write_fails_as_surely_not_written_while_another_program_holds_the_loc
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("messages.db");
     let config = SqliteConfig { busy_ms: 50, ..SqliteConfig::default() };
-    let store = SqliteStore::open(&path, &config).await.expect("opens");
+    let store = SqliteStore::open(&path, &config, Migrations::Run).await.expect("opens");
     let room = new_room(crate::room::RoomType::Public, "room", user());
     store.create_room(&room).await.expect("made");
     let mut other = SqliteConnectOptions::new().filename(&path).connect().await.expect("opens");
@@ -129,7 +130,9 @@ async fn processes_that_start_together_share_one_new_file() {
     for _ in 0..10 {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("messages.db");
-        let open = |path: std::path::PathBuf| async move { SqliteStore::open(&path, &SqliteConfig::default()).await };
+        let open = |path: std::path::PathBuf| async move {
+            SqliteStore::open(&path, &SqliteConfig::default(), Migrations::Run).await
+        };
         let opening: Vec<_> = (0..4).map(|_| tokio::spawn(open(path.clone()))).collect();
         for opened in opening {
             opened.await.expect("no panic").expect("opened").check().await.expect("answers");

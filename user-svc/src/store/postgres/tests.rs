@@ -5,16 +5,17 @@ use std::{path::Path, sync::Arc};
 
 use mesh::{
     config::{Secret, StoreLimits},
+    migration::Migrations,
     time::Millis,
 };
 use mesh_postgres::testing::{LIMITS, Schema, prepared};
 use sqlx::Executor as _;
 use uuid::Uuid;
 
-use super::PostgresStore;
+use super::{PostgresStore, server};
 use crate::{
     profile::{Change, NewProfile, Rename, UserId},
-    store::{self, Store, StoreError, contract},
+    store::{self, OpenError, Store, StoreError, contract},
 };
 
 contract::on_backend!(fresh());
@@ -24,8 +25,12 @@ async fn fresh() -> Option<(Arc<dyn Store>, Schema)> {
     Some((Arc::new(open(&schema, &LIMITS).await), schema))
 }
 
+async fn opened(schema: &Schema, limits: &StoreLimits) -> Result<PostgresStore, OpenError> {
+    Ok(PostgresStore::on(&server(&schema.secret(), &schema.name, limits, Migrations::Run).await?, limits))
+}
+
 async fn open(schema: &Schema, limits: &StoreLimits) -> PostgresStore {
-    PostgresStore::open_schema(&schema.secret(), &schema.name, limits).await.expect("opened")
+    opened(schema, limits).await.expect("opened")
 }
 
 fn new(username: &str) -> NewProfile {
@@ -51,7 +56,7 @@ async fn what_was_saved_is_there_after_a_restart() {
 #[tokio::test]
 async fn both_schemes_name_this_store_and_a_bad_url_gets_one_sentence_without_its_password() {
     for url in ["postgres://me:hunter2#@host/db", "postgresql://me:hunter2@host:port/db"] {
-        let opened = store::open(&Secret::from(url), Path::new("unused"), 1, &LIMITS).await;
+        let opened = store::open(&Secret::from(url), Path::new("unused"), 1, &LIMITS, Migrations::Run).await;
         let sentence = opened.expect_err(url).to_string();
         assert!(sentence.contains("user.store_url") && !sentence.contains("hunter2"), "{sentence}");
         assert!(!sentence.contains('\n'), "{sentence}");

@@ -1,6 +1,7 @@
 //! No statement of the store reads the whole table: the plans that SQLite makes for every statement in `sqlite.rs`, so a
 //! new statement is judged without being listed here.
 
+use mesh::migration::Migrations;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::SqliteStore;
@@ -16,7 +17,7 @@ fn statements() -> impl Iterator<Item = &'static str> {
 #[tokio::test]
 async fn no_statement_reads_the_whole_table() {
     let folder = tempfile::tempdir().expect("folder");
-    let store = SqliteStore::open(&folder.path().join("users.db"), 1).await.expect("opened");
+    let store = SqliteStore::open(&folder.path().join("users.db"), 1, Migrations::Run).await.expect("opened");
     assert_eq!(statements().count(), 6);
     for statement in statements() {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use mesh::{
     config::{Secret, StoreLimits},
+    migration::Migrations,
     time::Millis,
 };
 use sqlx::AssertSqlSafe;
@@ -25,11 +26,11 @@ async fn fresh() -> Option<(Arc<dyn Store>, TempDir)> {
 }
 
 async fn open(path: &Path) -> SqliteStore {
-    SqliteStore::open(path, 4).await.expect("opened")
+    SqliteStore::open(path, 4, Migrations::Run).await.expect("opened")
 }
 
 async fn refused(path: &Path) -> String {
-    SqliteStore::open(path, 4).await.expect_err("refused").to_string()
+    SqliteStore::open(path, 4, Migrations::Run).await.expect_err("refused").to_string()
 }
 
 fn new(username: &str) -> NewProfile {
@@ -213,7 +214,7 @@ async fn a_url_chooses_the_file_and_a_strange_one_is_refused_without_being_shown
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("mine.db");
     for url in [format!("sqlite:{}", path.display()), format!("sqlite://{}", path.display())] {
-        store::open(&Secret::from(url.as_str()), folder.path(), 1, &StoreLimits::default())
+        store::open(&Secret::from(url.as_str()), folder.path(), 1, &StoreLimits::default(), Migrations::Run)
             .await
             .expect("opened")
             .close()
@@ -221,10 +222,14 @@ async fn a_url_chooses_the_file_and_a_strange_one_is_refused_without_being_shown
         assert!(path.exists());
         fs::remove_file(&path).expect("removed");
     }
-    store::open(&Secret::default(), folder.path(), 1, &StoreLimits::default()).await.expect("opened").close().await;
+    store::open(&Secret::default(), folder.path(), 1, &StoreLimits::default(), Migrations::Run)
+        .await
+        .expect("opened")
+        .close()
+        .await;
     assert!(folder.path().join("users.db").exists());
     for url in ["sqlite:", "sqlite::memory:", "sqlite:a.db?mode=ro", "mysql://me:hunter2@host/db", "users.db"] {
-        let sentence = store::open(&Secret::from(url), folder.path(), 1, &StoreLimits::default())
+        let sentence = store::open(&Secret::from(url), folder.path(), 1, &StoreLimits::default(), Migrations::Run)
             .await
             .expect_err(url)
             .to_string();

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use mesh::migration::Migrations;
 use mongodb::{
     Database,
     bson::{Document, doc},
@@ -32,7 +33,7 @@ use crate::{
 };
 
 async fn refused(url: &str, config: &MongodbConfig) -> String {
-    let error = MongodbStore::open(&url.into(), config).await.err().expect("refused");
+    let error = MongodbStore::open(&url.into(), config, Migrations::Run).await.err().expect("refused");
     let mut text = error.to_string();
     assert!(!text.contains('\n'), "one sentence: {text}");
     let mut source = std::error::Error::source(&error);
@@ -103,7 +104,7 @@ async fn a_server_that_comes_later_is_waited_for() {
     let opening = {
         let config = MongodbConfig { start_secs: 60, ..brief() };
         let url = url.clone();
-        tokio::spawn(async move { MongodbStore::open(&url.as_str().into(), &config).await })
+        tokio::spawn(async move { MongodbStore::open(&url.as_str().into(), &config, Migrations::Run).await })
     };
     // Not before the first try has failed: the warning about it is what takes the time.
     tokio::time::timeout(Duration::from_millis(600), std::future::pending::<()>()).await.expect_err("nothing comes");

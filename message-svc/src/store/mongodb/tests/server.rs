@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mesh::config::Secret;
+use mesh::migration::Migrations;
 use mongodb::{
     Client, Database,
     event::{EventHandler, command::CommandEvent},
@@ -55,7 +56,7 @@ impl Scratch {
     }
 
     pub(super) async fn open_with(&self, url: &str, config: &MongodbConfig) -> Result<Arc<dyn Store>, OpenError> {
-        Ok(Arc::new(MongodbStore::open(&Secret::from(url), config).await?))
+        Ok(Arc::new(MongodbStore::open(&Secret::from(url), config, Migrations::Run).await?))
     }
 
     /// The database itself, beside the store.
@@ -87,7 +88,7 @@ pub(super) async fn watched(
     handler: impl Fn(CommandEvent) + Send + Sync + 'static,
 ) -> Arc<dyn Store> {
     let handler = EventHandler::callback(handler);
-    let store = MongodbStore::open_with(&Secret::from(url), config, |options| {
+    let store = MongodbStore::open_with(&Secret::from(url), config, Migrations::Run, |options| {
         options.command_event_handler = Some(handler);
     })
     .await;

@@ -2,13 +2,16 @@
 
 use std::{path::PathBuf, process::Command};
 
-use mesh::config::Secret;
+use mesh::{config::Secret, migration::Migrations};
 use mesh_postgres::testing::{self, Schema};
 use tempfile::TempDir;
 
 use crate::{
     config::PostgresConfig,
-    store::{OpenError, postgres::PostgresStore},
+    store::{
+        OpenError,
+        postgres::{PostgresStore, server},
+    },
 };
 
 /// What a test is patient with: calls end soon when they must, and never by chance.
@@ -22,7 +25,7 @@ pub(super) async fn open(schema: &Schema) -> PostgresStore {
 }
 
 pub(super) async fn open_with(schema: &Schema, url: &str, config: &PostgresConfig) -> Result<PostgresStore, OpenError> {
-    PostgresStore::open_schema(&Secret::from(url), &schema.name, config).await
+    Ok(PostgresStore::on(&server(&Secret::from(url), &schema.name, config, Migrations::Run).await?, config))
 }
 
 /// A server of the test's own, from `tests/stores`, which can be killed and started again.

@@ -1,0 +1,16 @@
+//! What every service that keeps its data in a SQLite file does alike: making and opening the file, turning it to WAL with
+//! `synchronous=FULL`, finding damage, bringing the tables up to date, and judging errors. It is a crate of its own because
+//! `mesh` must not know SQL. It knows no table and no domain: those are in each service's `store/sqlite.rs`.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`open`] | [`open::File`]: the file, its connections, its tables |
+//! | [`errors`] | what an error of SQLite means |
+
+pub mod errors;
+pub mod open;
+
+pub use open::{File, OpenError, Options, Service};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! The commands that go to the stores themselves, past the services: the same settings say where they are. This file runs
+//! a command to its end and owns `switchboard migrate`; what a store does is its service's business.
+
+use std::{collections::BTreeMap, error::Error, process::ExitCode};
+
+use mesh::{config::Flags, migration::Migrated, process};
+
+use crate::settings::Settings;
+
+/// Why a command was not done, in one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// A store cannot be opened.
+    #[error("{0}")]
+    Store(String, #[source] Option<Box<dyn Error + Send + Sync>>),
+    /// A signal came.
+    #[error("stopped before it was done: run it again")]
+    Stopped,
+}
+
+impl From<auth_svc::store::OpenError> for CommandError {
+    fn from(error: auth_svc::store::OpenError) -> Self {
+        Self::Store(error.0, None)
+    }
+}
+
+impl From<user_svc::store::OpenError> for CommandError {
+    fn from(error: user_svc::store::OpenError) -> Self {
+        Self::Store(error.0, None)
+    }
+}
+
+impl From<message_svc::store::OpenError> for CommandError {
+    fn from(error: message_svc::store::OpenError) -> Self {
+        Self::Store(error.sentence, error.source)
+    }
+}
+
+/// Runs a command with the settings of the services, until it is done or a signal comes.
+pub(crate) fn run<F>(flags: &Flags, command: impl FnOnce(Settings) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), CommandError>>,
+{
+    let settings = match Settings::load(flags) {
+        Ok((settings, _)) => settings,
+        Err(error) => return process::fail("switchboard", &error),
+    };
+    let telemetry = settings.gateway.mesh.telemetry.clone();
+    process::run_with("switchboard", &telemetry, |shutdown| async move {
+        tokio::select! {
+            done = command(settings) => done,
+            () = shutdown.cancelled() => Err(CommandError::Stopped),
+        }
+    })
+}
+
+/// Brings the tables of all three stores up to date and says what was done.
+pub(crate) fn migrate(flags: &Flags, json: bool) -> ExitCode {
+    run(flags, |settings| async move {
+        let Settings { auth, user, message, .. } = &settings;
+        let (data, auth, user, message) = (&auth.mesh.data, &auth.auth, &user.user, &message.message);
+        let done = BTreeMap::from([
+            ("auth", auth_svc::store::migrate(&auth.store_url, data, &auth.store).await?),
+            ("user", user_svc::store::migrate(&user.store_url, data, &user.store).await?),
+            ("message", message_svc::store::migrate(message, data).await?),
+        ]);
+        print(&done, json);
+        Ok(())
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+fn print(done: &BTreeMap<&str, Migrated>, json: bool) {
+    if json {
+        println!("{}", serde_json::to_string(done).expect("invariant: text keys"));
+        return;
+    }
+    for (store, Migrated { backend, version, applied }) in done {
+        println!("{store}: {backend}, version {version}{}", if applied.is_empty() { ", up to date" } else { "" });
+        for step in applied {
+            println!("  applied {}: {}", step.version, step.description);
+        }
+    }
+}
