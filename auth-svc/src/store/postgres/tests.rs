@@ -105,7 +105,7 @@ const FILL: &str = "
     INSERT INTO spent_ws_tokens SELECT gen_random_uuid(), n FROM generate_series(1, 10000) AS n;
     INSERT INTO outbox SELECT id, 1, username, true, '', '', 0, created_at FROM accounts;
     INSERT INTO audit
-    SELECT gen_random_uuid(), n, 'login.' || n % 50, true, 'user', n, gen_random_uuid(), NULL, '', '', '', '', ''
+    SELECT gen_random_uuid(), n, 'login.' || n % 50, true, 'user', gen_random_uuid(), gen_random_uuid(), NULL, '', '', '', '', ''
     FROM generate_series(1, 10000) AS n;
     ANALYZE accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox, audit";
 
