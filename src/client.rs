@@ -1,7 +1,7 @@
 //! Calling the other services: deadlines, bounded retries of idempotent calls, and each call to the replica that it
 //! belongs to. It knows where the services are and nothing of what they say; `identity` signs what the calls carry.
 //! Where the replicas are is `client/place.rs`, which of them live `client/replicas.rs`, who owns a room
-//! `client/ring.rs`, and `client/route.rs` sends a call there.
+//! `client/ring.rs`, `client/route.rs` sends a call there, and `client/retry.rs` tries it again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use crate::{
     config::MeshConfig,
-    error::cut_off,
     identity::{Identity, ServiceName, SessionCheck, TokenError},
     proto::{
         auth::v1::{
@@ -27,11 +26,13 @@ use crate::{
 
 mod place;
 mod replicas;
+mod retry;
 mod ring;
 mod route;
 
 pub use place::{Resolve, SystemResolver, check_urls};
 pub use replicas::{Known, Replica, Replicas};
+pub use retry::Retries;
 pub use route::Route;
 
 /// Clients of all services. Cheap to clone; connections are shared and made when they are first needed.
@@ -40,6 +41,7 @@ pub struct Clients {
     auth: Replicas,
     user: Replicas,
     message: Replicas,
+    retries: Retries,
     message_bytes_max: usize,
 }
 
@@ -69,8 +71,20 @@ impl Clients {
             auth: follow(ServiceName::Auth, auth_service_server::SERVICE_NAME, &config.auth_url),
             user: follow(ServiceName::User, user_service_server::SERVICE_NAME, &config.user_url),
             message: follow(ServiceName::Message, message_service_server::SERVICE_NAME, &config.message_url),
+            retries: Retries::new(&config.grpc),
             message_bytes_max: config.grpc.message_bytes_max,
         }
+    }
+
+    /// Makes an idempotent call, and makes it again while its service is away; see [`Retries::call`].
+    ///
+    /// # Errors
+    /// The last try's status.
+    pub async fn retry<T, F>(&self, call: impl FnMut() -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        self.retries.call(call).await
     }
 
     /// auth-svc.
@@ -189,28 +203,6 @@ impl Backoff {
     }
 }
 
-/// Tries an idempotent call again, a few times, while its service is away or goes away under it. The deadline of each try is the caller's
-/// business: it should be set from what is left of the whole.
-///
-/// # Errors
-/// The last try's status.
-pub async fn retry<T, F>(tries_max: u32, mut call: impl FnMut() -> F) -> Result<T, Status>
-where
-    F: Future<Output = Result<T, Status>>,
-{
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
-    let mut tries = 1;
-    loop {
-        match call().await {
-            Err(status) if (status.code() == Code::Unavailable || cut_off(&status)) && tries < tries_max => {
-                tries += 1;
-                backoff.wait().await;
-            }
-            result => return result,
-        }
-    }
-}
-
 /// Asks auth-svc about sessions, for [`Identity`] when its own knowledge is too old.
 #[derive(Debug)]
 pub struct AskAuth {
@@ -251,20 +243,6 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_service_that_is_away_is_tried_again_and_not_for_ever() {
-        for (code, tries) in [(Code::Unavailable, 3), (Code::Internal, 1), (Code::DeadlineExceeded, 1)] {
-            let count = AtomicU32::new(0);
-            let result: Result<(), _> = retry(3, async || {
-                count.fetch_add(1, Ordering::Relaxed);
-                Err(Status::new(code, ""))
-            })
-            .await;
-            assert_eq!(result.expect_err("fails").code(), code);
-            assert_eq!(count.load(Ordering::Relaxed), tries, "{code}");
-        }
-    }
-
-    #[tokio::test]
     async fn a_connection_that_breaks_under_a_call_is_a_service_that_is_away() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
         let url = format!("http://{}", listener.local_addr().expect("address"));
@@ -287,12 +265,11 @@ mod tests {
             }
         });
         let clients = Clients::connect(&MeshConfig { auth_url: url, ..MeshConfig::default() });
-        let status = retry(3, || {
+        let asking = clients.retry(|| {
             let mut auth = clients.auth();
             async move { auth.check_token(CheckTokenRequest::default()).await }
-        })
-        .await
-        .expect_err("nobody answers");
+        });
+        let status = asking.await.expect_err("nobody answers");
         assert_eq!(crate::error::Refusal::from_status(&status).reason, crate::error::Reason::Unavailable, "{status:?}");
         assert!(accepted.load(Ordering::Relaxed) >= 3, "each try came by a connection of its own");
     }

@@ -75,8 +75,8 @@ impl Edge {
         T: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let tries_max = self.mesh.grpc.tries_max;
-        let response = client::retry(tries_max, || call(client::request(message.clone(), bearer, self.call_timeout())));
+        let again = || call(client::request(message.clone(), bearer, self.call_timeout()));
+        let response = self.clients.retry(again);
         Ok(response.await?.into_inner())
     }
 

@@ -263,7 +263,7 @@ impl Hub {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let answer = client::retry(self.edge.mesh.grpc.tries_max, call);
+        let answer = self.edge.clients.retry(call);
         match tokio::time::timeout(self.edge.call_timeout(), answer).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(Refusal::from_status(&status)),

@@ -20,12 +20,11 @@ pub(crate) struct UserDirectory {
     clients: Clients,
     identity: Arc<Identity>,
     wait: Duration,
-    tries_max: u32,
 }
 
 impl UserDirectory {
-    pub(crate) fn new(clients: Clients, identity: Arc<Identity>, wait: Duration, tries_max: u32) -> Self {
-        Self { clients, identity, wait, tries_max }
+    pub(crate) fn new(clients: Clients, identity: Arc<Identity>, wait: Duration) -> Self {
+        Self { clients, identity, wait }
     }
 }
 
@@ -34,7 +33,7 @@ impl Directory for UserDirectory {
     async fn usernames(&self, users: &[UserId]) -> Result<Vec<(UserId, String)>, DirectoryError> {
         let message = BatchGetUsersRequest { user_ids: users.iter().map(ToString::to_string).collect() };
         let bearer = self.identity.assertion(ServiceName::User, None);
-        let asking = client::retry(self.tries_max, || {
+        let asking = self.clients.retry(|| {
             let request = client::request(message.clone(), &bearer, self.wait);
             let mut users = self.clients.user();
             async move { users.batch_get_users(request).await }

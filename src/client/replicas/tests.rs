@@ -17,7 +17,7 @@ use tonic_health::pb::{
 };
 
 use super::*;
-use crate::client::{place, route::Route};
+use crate::client::{Retries, place, route::Route};
 
 /// What the test asks for; the replicas' own looking asks for the service.
 const CALL: &str = "call";
@@ -183,6 +183,10 @@ async fn replicas_that_come_and_go_under_a_name_are_followed() {
     call(Route::any(&replicas)).await.expect("answered");
 }
 
+fn retries(tries_max: u32) -> Retries {
+    Retries::new(&GrpcLimits { tries_max, ..GrpcLimits::default() })
+}
+
 #[tokio::test]
 async fn a_room_has_one_replica_and_the_next_one_while_that_is_dead() {
     let (mut one, two) = (One::start(), One::start());
@@ -195,7 +199,7 @@ async fn a_room_has_one_replica_and_the_next_one_while_that_is_dead() {
     assert_eq!((one.calls(), two.calls()), (3, 0));
 
     one.kill();
-    let answer = crate::client::retry(3, || call(Route::room(&replicas, room))).await;
+    let answer = retries(3).call(|| call(Route::room(&replicas, room))).await;
     answer.expect("the other one has answered within the tries that a call has");
     assert_eq!(two.calls(), 1);
     alive(&replicas, 1).await;
@@ -235,7 +239,7 @@ async fn with_nobody_alive_a_call_is_tried_all_the_same() {
     alive(&replicas, 0).await;
     assert!(replicas.summary().contains(&format!("0 of 1 replicas healthy; not {}", one.address)));
     one.again();
-    crate::client::retry(10, || call(Route::any(&replicas))).await.expect("it is tried before it is looked at");
+    retries(10).call(|| call(Route::any(&replicas))).await.expect("it is tried before it is looked at");
     replicas.probe().await.expect("serving");
 }
 
