@@ -1,9 +1,9 @@
 //! The operations port: `/health` (the process lives; nothing outside is asked), `/ready` (each dependency with its
-//! latency) and `/metrics` (Prometheus' text). What a process depends on it says with [`Probe`]s. It is not for the
-//! public: it has no authentication.
+//! latency) and `/metrics` (Prometheus' text). What a process depends on it says with [`Probe`]s; what it waits for when
+//! it starts is [`Awaited`]. It is not for the public: it has no authentication.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -44,6 +44,44 @@ pub trait Probe: Send + Sync {
     /// What an operator should know of it besides; asked for after the check.
     fn note(&self) -> Option<String> {
         None
+    }
+}
+
+/// The probe of something that a process has only once it has started. The operations port answers from the beginning,
+/// and names this as missing until it is [there](Awaited::arrived).
+pub struct Awaited {
+    name: &'static str,
+    probe: OnceLock<Arc<dyn Probe>>,
+}
+
+impl Awaited {
+    /// Waits under the name that the probe has in `/ready`.
+    #[must_use]
+    pub fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self { name, probe: OnceLock::new() })
+    }
+
+    /// It is there: from now on this probe asks it. Only the first one counts.
+    pub fn arrived(&self, probe: Arc<dyn Probe>) {
+        self.probe.get_or_init(|| probe);
+    }
+}
+
+#[async_trait]
+impl Probe for Awaited {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn check(&self) -> Result<(), String> {
+        match self.probe.get() {
+            Some(probe) => probe.check().await,
+            None => Err("not there yet: this process is starting".to_owned()),
+        }
+    }
+
+    fn note(&self) -> Option<String> {
+        self.probe.get().and_then(|probe| probe.note())
     }
 }
 
@@ -300,6 +338,19 @@ mod tests {
         assert!(body["checks"]["failing"]["error"].is_string());
         let (status, _) = ask_json(degraded.probe(Arc::new(Fake::Hanging)), "/ready").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn what_is_awaited_is_named_until_it_is_there() {
+        let awaited = Awaited::new("good");
+        let starting = ops(&CancellationToken::new()).probe(awaited.clone());
+        let (status, body) = ask_json(starting.clone(), "/ready").await;
+        assert_eq!((status, &body["status"]), (StatusCode::SERVICE_UNAVAILABLE, &Value::from("unavailable")));
+        let error = body["checks"]["good"]["error"].as_str().expect("an error");
+        assert!(error.contains("not there yet"), "{error}");
+        assert_eq!(ask(starting.clone(), "/health").await.0, StatusCode::OK);
+        awaited.arrived(Arc::new(Fake::Good));
+        assert_eq!(ask(starting, "/ready").await.0, StatusCode::OK);
     }
 
     #[tokio::test]

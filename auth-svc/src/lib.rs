@@ -24,7 +24,7 @@ use mesh::{
     client::Clients,
     identity::{Identity, ServiceName, SessionCheck, TokenError},
     keys::{self, KeyError},
-    ops::{Ops, Probe},
+    ops::{Awaited, Ops, Probe},
     proto::auth::v1::{admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer},
     serve::{BindError, Listeners, bind, serve_named},
     shutdown::Sequence,
@@ -32,7 +32,7 @@ use mesh::{
 };
 use tokio::{
     net::TcpListener,
-    task::{JoinHandle, JoinSet},
+    task::{JoinError, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{server::NamedService, service::Routes};
@@ -68,6 +68,10 @@ use revocation::{Feed, Listener, Revocation};
 use session::{SessionId, Sessions};
 use store::{OpenError, Store, StoreError};
 use token::AccessTokens;
+
+const NAME: &str = "auth-svc";
+/// The store in `/ready`.
+const STORE: &str = "store";
 
 /// Why auth-svc cannot start: one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +118,19 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 /// When it cannot start; one sentence that says what to do.
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
     let auth = &config.auth;
+    // Everything below ends with this call, also when the call is dropped or a worker fails.
+    let stop = shutdown.child_token();
+    let _end = stop.clone().drop_guard();
+    let telemetry = mesh::telemetry::init(&config.mesh.telemetry, NAME)?;
+    let awaited = Awaited::new(STORE);
+    let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), stop.clone())
+        .probe(awaited.clone())
+        .metrics(Some(telemetry.metrics()));
+    // The operations port is there before the store and outlives the calls: whoever looks can see that the process is
+    // coming or going.
+    let ops_stop = CancellationToken::new();
+    let _ops_end = ops_stop.clone().drop_guard();
+    let ops = spawn_server("auth-svc-ops", listeners.ops, ops.router(), &config, &ops_stop);
     let opening =
         store::open(&auth.store_url, &config.mesh.data, auth.store_readers, &auth.store, config.mesh.migrations());
     let store = tokio::select! {
@@ -121,27 +138,41 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
         // A store that is a server may be waited for; whoever stops us meanwhile does not.
         () = shutdown.cancelled() => return Ok(()),
     };
-    let served = serve_with(&config, &store, listeners, shutdown).await;
+    let operations = Operations { task: ops, stop: ops_stop, store: awaited };
+    let served = serve_with(&config, &store, listeners.grpc, operations, stop).await;
     if served.is_err() {
         store.close().await;
     }
-    served
+    let ended = served?;
+    if shutdown.is_cancelled() {
+        return Ok(());
+    }
+    tracing::error!(error.message = ?ended, "a background task ended by itself");
+    Err(ServeError::Worker)
 }
 
+/// The operations port, what ends it, and the store as it shows it.
+struct Operations {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+    store: Arc<Awaited>,
+}
+
+/// What a worker ended with, if one did.
+type Ended = Option<Result<(), JoinError>>;
+
+/// Serves until `stop`, or until a worker ends by itself.
 async fn serve_with(
     config: &Config,
     store: &Arc<dyn Store>,
-    listeners: Listeners,
-    shutdown: CancellationToken,
-) -> Result<(), ServeError> {
-    // Everything below ends with this call, also when the call is dropped or a worker fails.
-    let stop = shutdown.child_token();
-    let _end = stop.clone().drop_guard();
+    listener: TcpListener,
+    operations: Operations,
+    stop: CancellationToken,
+) -> Result<Ended, ServeError> {
     let identity = Identity::new(ServiceName::Auth, &config.mesh)?;
     let service = Service::new(config, store, &identity, &stop)?;
     // What is revoked must be known before the first token is looked at.
     service.sessions.feed.load().await?;
-    let telemetry = mesh::telemetry::init(&config.mesh.telemetry, "auth-svc")?;
     let mut workers = service.workers(config, store, &stop);
 
     let limit = config.mesh.grpc.message_bytes_max;
@@ -151,16 +182,10 @@ async fn serve_with(
     let routes = Routes::new(api).add_service(admin);
     let (router, health) =
         mesh::grpc::router_with::<AuthServiceServer<AuthApi>>(routes, &beside, identity, &config.mesh.grpc);
-    let ops = Ops::new("auth-svc", env!("CARGO_PKG_VERSION"), stop.clone())
-        .probe(Arc::new(StoreProbe(store.clone())))
-        .metrics(Some(telemetry.metrics()));
-    // The operations port outlives the calls, so that a load balancer can see that the process is going.
-    let ops_stop = CancellationToken::new();
-    let _ops_end = ops_stop.clone().drop_guard();
-    let ops = spawn_server("auth-svc-ops", listeners.ops, ops.router(), config, &ops_stop);
+    operations.store.arrived(Arc::new(StoreProbe(store.clone())));
     health.set_serving::<AuthServiceServer<AuthApi>>(true).await;
     health.set_serving::<AdminServiceServer<AdminApi>>(true).await;
-    let calls = spawn_server("auth-svc", listeners.grpc, router, config, &stop);
+    let calls = spawn_server(NAME, listener, router, config, &stop);
     let ended = tokio::select! {
         () = stop.cancelled() => None,
         ended = workers.join_next() => ended,
@@ -168,22 +193,18 @@ async fn serve_with(
     stop.cancel();
 
     let limits = &config.mesh.shutdown;
-    let mut sequence = Sequence::new("auth-svc");
+    let mut sequence = Sequence::new(NAME);
     health.set_serving::<AuthServiceServer<AuthApi>>(false).await;
     health.set_serving::<AdminServiceServer<AdminApi>>(false).await;
     // Followers hear of the same token and end, so that the connections can.
     sequence.step("calls", limits.calls(), calls).await;
     sequence.step("flush", limits.flush(), async { while workers.join_next().await.is_some() {} }).await;
     sequence.step("store", limits.stores(), store.close()).await;
-    ops_stop.cancel();
-    sequence.step("operations", limits.calls(), ops).await;
+    operations.stop.cancel();
+    sequence.step("operations", limits.calls(), operations.task).await;
     // A step that ran out of time has been logged; the store is consistent either way.
     let _whole = sequence.finish();
-    if shutdown.is_cancelled() {
-        return Ok(());
-    }
-    tracing::error!(error.message = ?ended, "a background task ended by itself");
-    Err(ServeError::Worker)
+    Ok(ended)
 }
 
 fn spawn_server(
@@ -286,7 +307,7 @@ struct StoreProbe(Arc<dyn Store>);
 #[async_trait]
 impl Probe for StoreProbe {
     fn name(&self) -> &str {
-        "store"
+        STORE
     }
 
     async fn check(&self) -> Result<(), String> {

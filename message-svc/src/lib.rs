@@ -25,7 +25,7 @@ use mesh::{
     config::MeshConfig,
     identity::{self, Identity, ServiceName},
     keys::KeyError,
-    ops::{Ops, Probe},
+    ops::{Awaited, Ops, Probe},
     proto::message::v1::message_service_server::MessageServiceServer,
     serve::{BindError, Listeners, bind, serve_named},
     shutdown::Sequence,
@@ -71,6 +71,8 @@ use typing::Typists;
 use watch::Pace;
 
 const NAME: &str = "message-svc";
+/// The store in `/ready`.
+const STORE: &str = "store";
 
 /// Why message-svc cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +117,19 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
     let Config { mesh, message } = config;
     let telemetry = telemetry::init(&mesh.telemetry, NAME)?;
+    // The last things to stop: readiness says "draining", and revocations count, until the last call has ended.
+    let drained = CancellationToken::new();
+    let (awaited, relaying) = (Awaited::new(STORE), mesh.redis_enabled.then(|| Awaited::new(relay::PROBE)));
+    let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
+        .probe(awaited.clone())
+        .wanted(relaying.clone().map(|probe| probe as Arc<dyn Probe>))
+        .metrics(Some(telemetry.metrics()));
+    let limits = mesh.serve.clone();
+    // There before the store, so that whoever starts the process sees what it waits for.
+    let operations = {
+        let (limits, drained) = (limits.clone(), drained.clone());
+        spawn(async move { serve_named("message-svc-ops", listeners.ops, ops.router(), &limits, drained).await })
+    };
     let store = tokio::select! {
         opened = store::open(&message, &mesh.data, mesh.migrations()) => opened?,
         // A store that is a server may be waited for; whoever stops us meanwhile does not.
@@ -125,14 +140,12 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let clients = Clients::connect(&mesh);
     AskAuth::install(&identity, &clients, &mesh);
 
-    // The last things to stop: readiness says "draining", and revocations count, until the last call has ended.
-    let drained = CancellationToken::new();
     let Hints { hub, typists, redis, tasks } = hints(&mesh, &message, &store, &drained)?;
     let rooms = Rooms::new(Arc::clone(&store), Arc::clone(&hub), &message.rooms, &message.limits);
     let messages = Messages {
         store: Arc::clone(&store),
         rooms: Arc::clone(&rooms),
-        names: names(&clients, &identity, &mesh, &message),
+        names: names(&clients, &identity, &message),
         typists,
         following: following(&store, &hub, &identity, &message, &shutdown),
         limits: message.limits,
@@ -145,19 +158,11 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let (router, health) =
         mesh::grpc::router::<MessageServiceServer<Messages>>(Routes::new(service), Arc::clone(&identity), &mesh.grpc);
     health.set_serving::<MessageServiceServer<Messages>>(true).await;
-    let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
-        .probe(Arc::new(StoreProbe(Arc::clone(&store))))
-        .wanted(redis)
-        .metrics(Some(telemetry.metrics()));
-
-    let limits = mesh.serve.clone();
+    awaited.arrived(Arc::new(StoreProbe(Arc::clone(&store))));
+    relaying.zip(redis).into_iter().for_each(|(awaited, redis)| awaited.arrived(redis));
     let calls = {
-        let (limits, shutdown) = (limits.clone(), shutdown.clone());
+        let shutdown = shutdown.clone();
         spawn(async move { serve_named(NAME, listeners.grpc, router, &limits, shutdown).await })
-    };
-    let operations = {
-        let drained = drained.clone();
-        spawn(async move { serve_named("message-svc-ops", listeners.ops, ops.router(), &limits, drained).await })
     };
     let follow = spawn(identity::follow(identity, clients, drained.clone()));
     tracing::info!("message-svc is serving");
@@ -176,9 +181,9 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     Ok(())
 }
 
-fn names(clients: &Clients, identity: &Arc<Identity>, mesh: &MeshConfig, message: &MessageSection) -> Names {
+fn names(clients: &Clients, identity: &Arc<Identity>, message: &MessageSection) -> Names {
     let wait = Duration::from_millis(message.names.wait_ms);
-    let directory = UserDirectory::new(clients.clone(), Arc::clone(identity), wait, mesh.grpc.tries_max);
+    let directory = UserDirectory::new(clients.clone(), Arc::clone(identity), wait);
     Names::new(Arc::new(directory), &message.names)
 }
 
@@ -244,7 +249,7 @@ struct StoreProbe(Arc<dyn Store>);
 #[async_trait]
 impl Probe for StoreProbe {
     fn name(&self) -> &'static str {
-        "store"
+        STORE
     }
 
     async fn check(&self) -> Result<(), String> {

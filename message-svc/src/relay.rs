@@ -46,6 +46,8 @@ mod redis;
 
 pub use outlet::{Inbox, Outlet};
 
+/// Redis in `/ready`.
+pub(crate) const PROBE: &str = "redis";
 /// Channels in one command. More would keep Redis from others for too long.
 const CHANNELS_MAX: usize = 1_000;
 /// Hints that are published together.
@@ -321,7 +323,7 @@ struct RedisProbe(Arc<AtomicBool>);
 #[async_trait]
 impl Probe for RedisProbe {
     fn name(&self) -> &'static str {
-        "redis"
+        PROBE
     }
 
     async fn check(&self) -> Result<(), String> {

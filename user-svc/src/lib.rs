@@ -18,12 +18,13 @@ use mesh::{
     client::{AskAuth, Clients},
     identity::{self, Identity, ServiceName},
     keys::KeyError,
-    ops::{Ops, Probe},
+    ops::{Awaited, Ops, Probe},
     proto::user::v1::user_service_server::UserServiceServer,
     serve::{BindError, Listeners, bind, serve_named},
     shutdown::Sequence,
     telemetry::{self, TelemetryError},
 };
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::service::Routes;
 
@@ -40,6 +41,8 @@ use profile::Profiles;
 use store::{OpenError, Store};
 
 const NAME: &str = "user-svc";
+/// The store in `/ready`.
+const STORE: &str = "store";
 
 /// Why user-svc cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -75,53 +78,62 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 /// # Errors
 /// When it cannot start; one sentence that says what to do.
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let user = &config.user;
-    let opening =
-        store::open(&user.store_url, &config.mesh.data, user.store_readers, &user.store, config.mesh.migrations());
+    let Config { mesh, user } = &config;
+    let telemetry = telemetry::init(&mesh.telemetry, NAME)?;
+    let awaited = Awaited::new(STORE);
+    let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
+        .probe(awaited.clone())
+        .metrics(Some(telemetry.metrics()));
+    // The operations port is there before the store and until the calls have ended, and so are the news of revocations:
+    // a load balancer sees that the process is coming or going, and a session that ends meanwhile is felt.
+    let drained = CancellationToken::new();
+    let operations = spawn({
+        let (limits, shutdown) = (mesh.serve.clone(), drained.clone());
+        async move { serve_named("user-svc-ops", listeners.ops, ops.router(), &limits, shutdown).await }
+    });
+    let opening = store::open(&user.store_url, &mesh.data, user.store_readers, &user.store, mesh.migrations());
     let store = tokio::select! {
         opened = opening => opened?,
         // A store that is a server may be waited for; whoever stops us meanwhile does not.
         () = shutdown.cancelled() => return Ok(()),
     };
-    let served = serve_with(&config, &store, listeners, shutdown).await;
+    let operations = Operations { task: operations, drained, store: awaited };
+    let served = serve_with(&config, &store, listeners.grpc, operations, shutdown).await;
     if served.is_err() {
         store.close().await;
     }
     served
 }
 
+/// The operations port, what ends it, and the store as it shows it.
+struct Operations {
+    task: AbortOnDropHandle<()>,
+    drained: CancellationToken,
+    store: Arc<Awaited>,
+}
+
 async fn serve_with(
     config: &Config,
     store: &Arc<dyn Store>,
-    listeners: Listeners,
+    listener: TcpListener,
+    operations: Operations,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let Config { mesh, user } = config;
     let identity = Identity::new(ServiceName::User, mesh)?;
     let clients = Clients::connect(mesh);
     AskAuth::install(&identity, &clients, mesh);
-    let telemetry = telemetry::init(&mesh.telemetry, NAME)?;
 
     let users = Users::new(Profiles::new(Arc::clone(store)), user.limits.clone());
     let api = UserServiceServer::new(users).max_decoding_message_size(mesh.grpc.message_bytes_max);
     let (router, health) =
         mesh::grpc::router::<UserServiceServer<Users>>(Routes::new(api), Arc::clone(&identity), &mesh.grpc);
-    let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
-        .probe(Arc::new(StoreProbe(Arc::clone(store))))
-        .metrics(Some(telemetry.metrics()));
-
-    // The operations port and the news of revocations outlive the calls: a load balancer sees that the process is going,
-    // and a session that ends meanwhile is felt.
-    let drained = CancellationToken::new();
-    let following = spawn(identity::follow(identity, clients, drained.clone()));
-    let operations = spawn({
-        let (limits, shutdown) = (mesh.serve.clone(), drained.clone());
-        async move { serve_named("user-svc-ops", listeners.ops, ops.router(), &limits, shutdown).await }
-    });
+    let following = spawn(identity::follow(identity, clients, operations.drained.clone()));
+    operations.store.arrived(Arc::new(StoreProbe(Arc::clone(store))));
     health.set_serving::<UserServiceServer<Users>>(true).await;
     let calls = spawn({
         let (limits, shutdown) = (mesh.serve.clone(), shutdown.clone());
-        async move { serve_named(NAME, listeners.grpc, router, &limits, shutdown).await }
+        async move { serve_named(NAME, listener, router, &limits, shutdown).await }
     });
     shutdown.cancelled().await;
 
@@ -129,8 +141,8 @@ async fn serve_with(
     let mut sequence = Sequence::new(NAME);
     health.set_serving::<UserServiceServer<Users>>(false).await;
     sequence.step("calls", limits.calls(), calls).await;
-    drained.cancel();
-    sequence.step("operations", limits.flush(), async { (following.await, operations.await) }).await;
+    operations.drained.cancel();
+    sequence.step("operations", limits.flush(), async { (following.await, operations.task.await) }).await;
     sequence.step("store", limits.stores(), store.close()).await;
     // A step that ran out of time has been logged; the store is consistent either way.
     let _whole = sequence.finish();
@@ -148,7 +160,7 @@ struct StoreProbe(Arc<dyn Store>);
 #[async_trait]
 impl Probe for StoreProbe {
     fn name(&self) -> &'static str {
-        "store"
+        STORE
     }
 
     async fn check(&self) -> Result<(), String> {
