@@ -35,6 +35,7 @@ mod migrants;
 mod moving;
 mod once;
 mod races;
+mod replicas;
 mod resume;
 mod rooms;
 mod security;

@@ -164,6 +164,7 @@ pub(crate) struct Plan {
     services: usize,
     stores: Option<Vec<(String, String)>>,
     settings: Vec<(String, String)>,
+    messages_of: BTreeMap<usize, usize>,
 }
 
 impl Plan {
@@ -177,6 +178,12 @@ impl Plan {
     pub(crate) fn replicas(mut self, gateways: usize, services: usize) -> Self {
         (self.gateways, self.services) = (gateways, services);
         self.separate()
+    }
+
+    /// This gateway knows of no replica of message-svc but this one: it will not agree with the others whose a room is.
+    pub(crate) fn one_sided(mut self, gateway: usize, message: usize) -> Self {
+        self.messages_of.insert(gateway, message);
+        self
     }
 
     /// On stores that the test itself has, by the settings that name them, whatever the other tests run on.
@@ -214,7 +221,11 @@ impl Plan {
         let parts = if self.separate { &Part::FOUR[..] } else { &[Part::All] };
         let parts = parts.iter().flat_map(|part| (0..count(*part)).map(|number| Replica { part: *part, number }));
         let (ports, parts) = (rows[0].clone(), parts.collect());
-        Mesh { folder, ports, rows, environment, parts, running: Mutex::default(), stores }
+        let one_sided = self.messages_of.into_iter().map(|(gateway, message)| {
+            (Replica { part: Part::Gateway, number: gateway }, format!("http://127.0.0.1:{}", rows[message].message))
+        });
+        let one_sided = one_sided.collect();
+        Mesh { folder, ports, rows, environment, one_sided, parts, running: Mutex::default(), stores }
     }
 }
 
@@ -226,6 +237,8 @@ pub(crate) struct Mesh {
     /// Those of each row of replicas.
     pub(crate) rows: Vec<Ports>,
     environment: Vec<(String, String)>,
+    /// Where message-svc is, for gateways that know of one replica alone.
+    one_sided: BTreeMap<Replica, String>,
     parts: Vec<Replica>,
     running: Mutex<BTreeMap<Replica, Process>>,
     /// Dropped after the processes.
@@ -262,7 +275,7 @@ impl Mesh {
 
     /// A mesh of one's own: all in one process unless said otherwise.
     pub(crate) fn plan() -> Plan {
-        Plan { separate: false, gateways: 1, services: 1, stores: None, settings: Vec::new() }
+        Plan { separate: false, gateways: 1, services: 1, stores: None, settings: Vec::new(), messages_of: BTreeMap::new() }
     }
 
     /// The processes that it runs as.
@@ -279,6 +292,20 @@ impl Mesh {
     pub(crate) fn urls(&self) -> Vec<String> {
         let gateways = self.parts.iter().filter(|replica| matches!(replica.part, Part::Gateway | Part::All));
         gateways.map(|replica| format!("http://127.0.0.1:{}", self.rows[replica.number].public)).collect()
+    }
+
+    /// One replica of a part.
+    pub(crate) fn replica(&self, part: Part, number: usize) -> Replica {
+        let replica = Replica { part, number };
+        assert!(self.parts.contains(&replica), "{replica} is not of this mesh");
+        replica
+    }
+
+    /// The sum of a metric's values at a process.
+    pub(crate) fn metric(&self, replica: Replica, name: &str) -> f64 {
+        let text = get(self.ops(replica), "/metrics").map(|(_, text)| text).unwrap_or_default();
+        let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 
     /// The operations port of a process.
@@ -336,6 +363,9 @@ impl Mesh {
         let own = self.rows[replica.number].environment();
         let environment = own.iter().chain(&self.environment).map(|(name, value)| (name, value));
         let mut command = process::command(replica.part.binary(), environment);
+        if let Some(url) = self.one_sided.get(&replica) {
+            command.env("MESSAGE_SERVICE_URL", url);
+        }
         if replica.part == Part::All {
             command.arg("up");
         }
