@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Gives somebody a role at the command line, and the session after it.
 async fn promoted(mesh: &Mesh, person: &Person, role: &str) -> Person {
     let environment = [("SWITCHBOARD_DATA".to_owned(), mesh.data().display().to_string())];
-    let environment = Ports::free().environment().into_iter().chain(environment);
+    let environment = Ports::free().environment().into_iter().chain(environment).chain(mesh.stores.environment());
     let mut command = process::command("switchboard", environment);
     command.args(["users", "promote", &person.username, role]);
     let (code, told) = tokio::task::spawn_blocking(|| process::run_to_end(command, LIMIT)).await.unwrap();

@@ -28,6 +28,13 @@ pub(crate) enum Kind {
 
 /// What the names of databases begin with; the time follows.
 const PREFIX: &str = "switchboard_e2e_";
+/// Wider limits for a mesh on MongoDB. The compatible server sorts whole rooms in memory and all tests share one of it, and
+/// what is proved on it is behaviour: a busy server must not look like one that is away.
+const WIDE_MS: [(&str, u32); 3] = [
+    ("SWITCHBOARD_MESSAGE__MONGODB__CALL_MS", 45_000),
+    ("SWITCHBOARD_GATEWAY__CALL_TIMEOUT_MS", 50_000),
+    ("SWITCHBOARD_GATEWAY__REQUEST_TIMEOUT_MS", 60_000),
+];
 /// Databases of runs that were killed are dropped by a later one when they are older than any run takes.
 const LEFT_OVER_SECS: u64 = 6 * 3_600;
 
@@ -102,7 +109,12 @@ impl Stores {
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let url = self.postgres.as_ref().map(|postgres| postgres.url.clone());
         let message = self.mongodb.as_ref().map(|mongodb| mongodb.url.clone()).or_else(|| url.clone());
-        environment(url, message, self.redis.clone())
+        let mut environment = environment(url, message, self.redis.clone());
+        if self.mongodb.is_some() {
+            let wide = WIDE_MS.map(|(name, ms)| (name.to_owned(), ms.to_string()));
+            environment.extend(wide);
+        }
+        environment
     }
 }
 
