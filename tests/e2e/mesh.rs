@@ -275,7 +275,14 @@ impl Mesh {
 
     /// A mesh of one's own: all in one process unless said otherwise.
     pub(crate) fn plan() -> Plan {
-        Plan { separate: false, gateways: 1, services: 1, stores: None, settings: Vec::new(), messages_of: BTreeMap::new() }
+        Plan {
+            separate: false,
+            gateways: 1,
+            services: 1,
+            stores: None,
+            settings: Vec::new(),
+            messages_of: BTreeMap::new(),
+        }
     }
 
     /// The processes that it runs as.
@@ -304,7 +311,8 @@ impl Mesh {
     /// The sum of a metric's values at a process.
     pub(crate) fn metric(&self, replica: Replica, name: &str) -> f64 {
         let text = get(self.ops(replica), "/metrics").map(|(_, text)| text).unwrap_or_default();
-        let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let lines =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 

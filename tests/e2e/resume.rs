@@ -11,8 +11,7 @@ use crate::{
     rest::{Api, Person, check_field},
     rpc,
     socketio::Socket,
-    stores,
-    wait,
+    stores, wait,
 };
 
 /// Joins with a cursor, and again while there is more; gives the seqs missed and the last ack.
