@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use mesh::{
     config::{Secret, StoreLimits},
     migration::{Migrated, Migrations},
+    moving::House,
     time::Millis,
 };
 
@@ -26,6 +27,7 @@ use crate::{
 
 #[cfg(test)]
 pub(crate) mod contract;
+mod moving;
 pub mod postgres;
 pub mod sqlite;
 
@@ -523,6 +525,45 @@ pub async fn migrate(url: &Secret, data: &Path, limits: &StoreLimits) -> Result<
         }
         Backend::Postgres => {
             Ok(postgres::server(url, postgres::SCHEMA, limits, Migrations::Run).await?.migrated().clone())
+        }
+    }
+}
+
+/// The store that the URL names as records, for moving house.
+///
+/// # Errors
+/// As [`open`].
+pub async fn house(
+    url: &Secret,
+    data: &Path,
+    limits: &StoreLimits,
+    migrations: Migrations,
+) -> Result<Box<dyn House>, OpenError> {
+    Ok(match Backend::of(url, data)? {
+        Backend::Sqlite(path) => {
+            let options = mesh_sqlite::Options::new(1, "moving");
+            let file = mesh_sqlite::File::open(&path, sqlite::service(), &options, migrations).await?;
+            let (writer, readers) = file.pools(&options).await?;
+            Box::new(mesh_sqlite::moving::Tables::new(moving::KINDS, writer, readers))
+        }
+        Backend::Postgres => {
+            let server = postgres::server(url, postgres::SCHEMA, limits, migrations).await?;
+            Box::new(mesh_postgres::moving::Tables::new(moving::KINDS, server))
+        }
+    })
+}
+
+/// The file that the URL names, for a backup.
+///
+/// # Errors
+/// When it names a server, or when there is no such file.
+pub fn file(url: &Secret, data: &Path) -> Result<PathBuf, OpenError> {
+    match Backend::of(url, data)? {
+        Backend::Sqlite(path) if path.is_file() => Ok(path),
+        Backend::Sqlite(path) => Err(OpenError(format!("{} is no file: there is nothing to back up", path.display()))),
+        Backend::Postgres => {
+            let message = "auth.store_url names a server: back it up with its own tools, or use `switchboard export`";
+            Err(OpenError(message.to_owned()))
         }
     }
 }

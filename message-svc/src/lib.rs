@@ -45,6 +45,7 @@ pub mod id;
 pub mod look;
 pub mod member;
 pub mod message;
+pub mod moving;
 pub mod names;
 pub mod order;
 pub mod page;

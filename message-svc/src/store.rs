@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use mesh::{
     config::Secret,
     migration::{Migrated, Migrations},
+    moving::{House, Marks},
     time::Millis,
 };
 
@@ -21,6 +22,7 @@ use crate::{
     id::{RoomId, UserId},
     member::{Member, Standing},
     message::ClientMessageId,
+    moving::Rooms,
     room::{NewRoom, View, state::RoomState},
 };
 
@@ -182,6 +184,9 @@ pub trait Store: Send + Sync + 'static {
     /// The ends of these rooms' logs in one query, in any order; rooms that are not there are left out.
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Head>, StoreError>;
 
+    /// The rooms with an id above this one, by rising id, closed ones included.
+    async fn rooms_after(&self, after: Option<RoomId>, rooms_max: usize) -> Result<Vec<RoomId>, StoreError>;
+
     /// The first members of each room, in the order asked, the longest-standing first, at most
     /// [`crate::member::SHOWN_MAX`] a room.
     async fn shown_members(&self, rooms: &[RoomId]) -> Result<Vec<Vec<UserId>>, StoreError>;
@@ -256,6 +261,43 @@ pub async fn migrate(config: &MessageSection, data: &Path) -> Result<Migrated, O
             Ok(server.migrated().clone())
         }
         Backend::Mongodb => mongodb::migrate(url, &config.mongodb).await,
+    }
+}
+
+/// The store that the settings name as records, for moving house.
+///
+/// # Errors
+/// As [`open`].
+pub async fn house(config: &MessageSection, data: &Path, migrations: Migrations) -> Result<Box<dyn House>, OpenError> {
+    let url = &config.store_url;
+    let store = open(config, data, migrations).await?;
+    let marks: Box<dyn Marks> = match Backend::of(url, data)? {
+        Backend::Sqlite(path) => {
+            let options = mesh_sqlite::Options::new(1, "marks");
+            let file = mesh_sqlite::File::open(&path, sqlite::service(), &options, migrations).await?;
+            Box::new(mesh_sqlite::moving::Marks { writer: file.pools(&options).await?.0 })
+        }
+        Backend::Postgres => {
+            let server = postgres::server(url, postgres::SCHEMA, &config.postgres, migrations).await?;
+            Box::new(mesh_postgres::moving::Marks::new(server))
+        }
+        Backend::Mongodb => Box::new(mongodb::marks(url, &config.mongodb).await?),
+    };
+    Ok(Box::new(Rooms::new(store, marks)))
+}
+
+/// The file that the settings name, for a backup.
+///
+/// # Errors
+/// When they name a server, or when there is no such file.
+pub fn file(url: &Secret, data: &Path) -> Result<PathBuf, OpenError> {
+    let refused = |sentence: String| OpenError { sentence, source: None };
+    match Backend::of(url, data)? {
+        Backend::Sqlite(path) if path.is_file() => Ok(path),
+        Backend::Sqlite(path) => Err(refused(format!("{} is no file: there is nothing to back up", path.display()))),
+        Backend::Postgres | Backend::Mongodb => Err(refused(
+            "message.store_url names a server: back it up with its own tools, or use `switchboard export`".into(),
+        )),
     }
 }
 

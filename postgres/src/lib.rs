@@ -9,12 +9,14 @@
 //! | [`open`] | [`Server`]: what each connection is set to, the start, the tables |
 //! | [`pool`] | [`Pool`]: connections, few of them, lent to one call at a time |
 //! | [`calls`] | [`Calls`]: one call on a pool, and how it ends in time |
+//! | [`moving`] | the tables as records |
 //! | [`errors`] | what an error of the server means |
 //! | `testing` | with the feature of that name: a schema of a test's own, a proxy that fails, plans |
 
 mod address;
 pub mod calls;
 pub mod errors;
+pub mod moving;
 pub mod open;
 pub mod pool;
 #[cfg(any(test, feature = "testing"))]

@@ -5,10 +5,17 @@
 //! | module | owns |
 //! |---|---|
 //! | [`open`] | [`open::File`]: the file, its connections, its tables |
+//! | [`backup`] | a copy of a file that is in use |
+//! | [`moving`] | its tables as records |
 //! | [`errors`] | what an error of SQLite means |
+//! | `testing` | with the feature of that name: whether all tables move |
 
+pub mod backup;
 pub mod errors;
+pub mod moving;
 pub mod open;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use open::{File, OpenError, Options, Service};
 

@@ -16,7 +16,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::errors::{self, judge, judge_migration};
+use crate::{
+    backup::COPY,
+    errors::{self, judge, judge_migration},
+};
 
 /// The wait between two tries to turn a new file to WAL.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
@@ -53,6 +56,8 @@ pub struct Service {
     pub migrations_table: &'static str,
     /// The migrations, as `sqlx::migrate!` has them.
     pub migrator: Migrator,
+    /// What is done to a copy when it becomes a store, before anybody reads it.
+    pub restored: Option<&'static str>,
 }
 
 /// How a file is used.
@@ -104,6 +109,8 @@ impl File {
         service.migrator.dangerous_set_table_name(service.migrations_table);
         if migrations == Migrations::Run {
             make(path).map_err(|error| unmade(path, &service, error))?;
+        } else if !path.exists() {
+            return Err(missing(path, &service));
         }
         let (writing, reading) = connect_options(path, options);
         let bad = |error| judge(path, &service, error);
@@ -111,6 +118,7 @@ impl File {
         let prepared = async {
             check(path, &mut connection).await.map_err(bad)?;
             let migrated = migrate(path, &mut connection, &service, migrations).await?;
+            restore(&mut connection, &service).await.map_err(bad)?;
             let readers = pool(options, options.readers.max(1), reading).await.map_err(bad)?;
             Ok((migrated, readers))
         };
@@ -154,6 +162,18 @@ fn unmade(path: &Path, service: &Service, error: io::Error) -> OpenError {
             "The {store} {path} cannot be made or opened: {error}. Make its folder writable for this user, or set {variable} or SWITCHBOARD_DATA"
         ),
         source: Some(Box::new(error)),
+    }
+}
+
+fn missing(path: &Path, service: &Service) -> OpenError {
+    let Service { store, variable, .. } = service;
+    let path = path.display();
+    OpenError {
+        sentence: format!(
+            "There is no {store} {path}: run `switchboard migrate` to make it, or set {variable} or SWITCHBOARD_DATA to \
+             where it is"
+        ),
+        source: None,
     }
 }
 
@@ -237,6 +257,24 @@ async fn migrate(
         )));
     }
     Ok(Migrated { backend: "sqlite", version: applied, applied: Vec::new() })
+}
+
+/// Makes a copy a store, once: whoever comes second finds it done.
+async fn restore(connection: &mut SqliteConnection, service: &Service) -> Result<(), Error> {
+    let is_copy = "PRAGMA user_version";
+    let found: i64 = sqlx::query_scalar(is_copy).fetch_one(&mut *connection).await?;
+    if found != COPY {
+        return Ok(());
+    }
+    let mut write = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let found: i64 = sqlx::query_scalar(is_copy).fetch_one(&mut *write).await?;
+    if found == COPY {
+        if let Some(sql) = service.restored {
+            sqlx::query(sql).execute(&mut *write).await?;
+        }
+        sqlx::query("PRAGMA user_version = 0").execute(&mut *write).await?;
+    }
+    write.commit().await
 }
 
 /// All steps in one transaction that holds the write lock: all or none, and of two processes that start together the

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use mesh::migration::Migrations;
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::{File, Options, Service};
+use crate::{File, Options, Service, backup};
 
 fn service() -> Service {
     Service {
@@ -14,6 +14,7 @@ fn service() -> Service {
         variable: "NOTE_STORE_URL",
         migrations_table: "_note_migrations",
         migrator: sqlx::migrate!("src/tests/migrations"),
+        restored: Some("UPDATE notes SET title = 'restored'"),
     }
 }
 
@@ -41,7 +42,8 @@ async fn opening_says_what_it_did_once_and_then_nothing() {
 async fn who_only_checks_makes_no_file_and_no_table() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("notes.db");
-    open(&path, Migrations::Check).await.expect_err("there is none");
+    let sentence = open(&path, Migrations::Check).await.expect_err("there is none").to_string();
+    assert!(sentence.contains(&path.display().to_string()) && sentence.contains("There is no"), "{sentence}");
     assert!(!path.exists(), "a check made a file");
 
     execute_new(&path).await;
@@ -112,4 +114,31 @@ async fn the_file_is_its_owners_alone_synced_and_closed_to_readers_that_write() 
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     assert!(sqlx::query("DELETE FROM notes").execute(&readers).await.is_err(), "a reader wrote");
+}
+
+#[tokio::test]
+async fn a_copy_has_what_was_written_before_and_is_restored_by_each_first_opening_once() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (path, copy) = (folder.path().join("notes.db"), folder.path().join("copy.db"));
+    let mut file = open(&path, Migrations::Run).await.expect("opened");
+    sqlx::query("INSERT INTO notes VALUES (1, 'one')").execute(&mut file.connection).await.expect("written");
+    // The store stays open: its log is not in its file yet.
+    backup::copy(&path, &copy).await.expect("copied");
+    assert_eq!(fs::metadata(&copy).expect("there").permissions().mode() & 0o777, 0o600);
+    backup::copy(&path, &copy).await.expect_err("is there already");
+    let title = "SELECT title FROM notes";
+    for restored in ["first.db", "second.db"] {
+        let restored = folder.path().join(restored);
+        fs::copy(&copy, &restored).expect("copied");
+        let mut store = open(&restored, Migrations::Check).await.expect("opened");
+        let found: String = sqlx::query_scalar(title).fetch_one(&mut store.connection).await.expect("read");
+        assert_eq!(found, "restored");
+        sqlx::query("UPDATE notes SET title = 'later'").execute(&mut store.connection).await.expect("written");
+        store.close().await.expect("closed");
+        let mut store = open(&restored, Migrations::Run).await.expect("opened");
+        let found: String = sqlx::query_scalar(title).fetch_one(&mut store.connection).await.expect("read");
+        assert_eq!(found, "later", "it was restored twice");
+    }
+    let found: String = sqlx::query_scalar(title).fetch_one(&mut file.connection).await.expect("read");
+    assert_eq!(found, "one", "the original was changed");
 }

@@ -2,12 +2,14 @@
 //! commands. It owns the command line alone; `up.rs` wires the four services, `settings.rs` shows settings,
 //! `stores.rs` has what goes to the stores past the services.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use mesh::config::Flags;
 
+mod backup;
 mod banner;
+mod moving;
 mod settings;
 mod stores;
 mod up;
@@ -41,6 +43,32 @@ enum Command {
     /// The keys of the data folder.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Writes everything that the stores hold into one file of JSON Lines, from which `import` makes stores of any kind.
+    ///
+    /// The file holds password hashes, e-mail addresses and what people wrote: it is made readable for its owner alone.
+    /// Stop the services first, or what is written meanwhile may be missing.
+    #[command(after_help = DONE_OR_NOT)]
+    Export {
+        /// The file, which must not be there yet; `-` is standard output.
+        file: PathBuf,
+    },
+    /// Reads a file that `export` has written into stores that are empty, and checks them against it.
+    ///
+    /// An import that was stopped goes on where it stood when it is run again with the same file; one that is done changes
+    /// nothing. Run it before the first start of the services.
+    #[command(after_help = DONE_OR_NOT)]
+    Import {
+        /// The file; `-` is standard input.
+        file: PathBuf,
+    },
+    /// Copies a running installation that keeps everything in its data folder, keys included, into a new folder.
+    ///
+    /// To restore it, start with `SWITCHBOARD_DATA` set to a copy of that folder.
+    #[command(after_help = DONE_OR_NOT)]
+    Backup {
+        /// The folder, which must not be there yet.
+        folder: PathBuf,
+    },
     /// Brings the tables of all three stores up to date, apart from any service.
     ///
     /// It may be run at any time and by several at once; what is up to date stays as it is. With
@@ -89,6 +117,9 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show) => settings::show(&cli.flags),
         Command::Users(UsersCommand::Promote { name, role }) => users::promote(&cli.flags, &name, &role),
         Command::Keys(KeysCommand::Init) => settings::init_keys(&cli.flags),
+        Command::Export { file } => moving::export(&cli.flags, file),
+        Command::Import { file } => moving::import(&cli.flags, file),
+        Command::Backup { folder } => backup::run(&cli.flags, folder),
         Command::Migrate { json } => stores::migrate(&cli.flags, json),
     }
 }

@@ -1,11 +1,11 @@
 //! The commands that go to the stores themselves, past the services: the same settings say where they are. This file runs
 //! a command to its end and owns `switchboard migrate`; what a store does is its service's business.
 
-use std::{collections::BTreeMap, error::Error, process::ExitCode};
+use std::{collections::BTreeMap, error::Error, io, process::ExitCode};
 
 use mesh::{config::Flags, migration::Migrated, process};
 
-use crate::settings::Settings;
+use crate::{moving::FileError, settings::Settings};
 
 /// Why a command was not done, in one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,39 @@ pub(crate) enum CommandError {
     /// A store cannot be opened.
     #[error("{0}")]
     Store(String, #[source] Option<Box<dyn Error + Send + Sync>>),
+    /// A record is not good, or a store did not take it.
+    #[error(transparent)]
+    Moved(#[from] mesh::moving::MoveError),
+    /// The file is not good.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file cannot be written.
+    #[error("the export cannot be written: {0}")]
+    Written(#[source] io::Error),
+    /// The file has what this program has no place for.
+    #[error(
+        "the file has records of the kind {0}, which this version does not know: use the version that wrote it, or a newer one"
+    )]
+    Unknown(String),
+    /// The stores hold something else.
+    #[error(
+        "the store of the records \"{0}\" holds something already: import before the first start of the services, into empty stores"
+    )]
+    NotEmpty(&'static str),
+    /// The stores hold an import of another file.
+    #[error("another file was imported into these stores, or begun to be: go on with that one, or use empty stores")]
+    OtherImport,
+    /// What was written is not what the file says.
+    #[error(
+        "the stores differ from the file in their records of {0}: somebody else wrote to them. Stop the services and import into empty stores"
+    )]
+    Differs(String),
+    /// A copy of a store.
+    #[error(transparent)]
+    Backup(mesh_sqlite::backup::BackupError),
+    /// The folder of the backup.
+    #[error("the backup {0} cannot be made: {1}")]
+    Copied(String, #[source] io::Error),
     /// A signal came.
     #[error("stopped before it was done: run it again")]
     Stopped,

@@ -1,13 +1,28 @@
 //! The operator's commands that go to the stores themselves, past the services.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::HashSet,
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::{
-    mesh::{Part, Ports, get_status},
+    mesh::{Mesh, Part, Ports, get_status},
     process::{self, Process},
+    rest::Person,
     wait,
 };
 
@@ -16,11 +31,44 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs `switchboard` on this data folder; gives its exit code and what it wrote.
 fn switchboard(data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let environment =
-        [("SWITCHBOARD_DATA".to_owned(), data.display().to_string()), ("SWITCHBOARD_LOG".into(), "off".into())];
-    let mut command = process::command("switchboard", environment);
-    command.args(arguments);
-    process::run_to_end(command, LIMIT)
+    Place::folder(data.to_owned()).run(arguments)
+}
+
+/// Where an installation keeps its data.
+struct Place(Vec<(String, String)>);
+
+impl Place {
+    fn folder(data: PathBuf) -> Self {
+        Self(vec![
+            ("SWITCHBOARD_DATA".to_owned(), data.display().to_string()),
+            ("SWITCHBOARD_LOG".into(), "off".into()),
+        ])
+    }
+
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = process::command("switchboard", self.0.clone());
+        command.args(arguments);
+        process::run_to_end(command, LIMIT)
+    }
+
+    fn done(&self, arguments: &[&str]) -> String {
+        let (code, text) = self.run(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {text}");
+        text
+    }
+
+    fn refused(&self, arguments: &[&str], words: &str) {
+        let (code, text) = self.run(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(words), "{arguments:?}: {text}");
+    }
+
+    /// What it exports, without the first line, which names the file.
+    fn records(&self, file: &Path) -> String {
+        self.done(&["export", &file.display().to_string()]);
+        let text = fs::read_to_string(file).unwrap();
+        text.split_once('\n').unwrap().1.to_owned()
+    }
 }
 
 #[test]
@@ -69,5 +117,185 @@ fn a_service_that_only_checks_starts_once_the_tables_are_made() {
     wait::until_blocking("it is ready", || {
         get_status(ports.ops(Part::Gateway), "/ready").filter(|status| *status == 200)
     });
+    assert!(process.stop().success());
+}
+
+/// Some people, rooms of each type with a log that has every kind of entry, and one who has logged out.
+async fn live(mesh: &Mesh) -> (Person, Person, String, Value) {
+    let (ada, bob) = (Person::new(mesh, "ada").await, Person::new(mesh, "bob").await);
+    let eve = Person::new(mesh, "eve").await;
+    for room_type in ["public", "private"] {
+        let room = ada.room(room_type).await;
+        ada.send(&room, "first \u{1f600} \"quoted\"").await;
+        let path = format!("/rooms/{room}");
+        ada.patch(&path, json!({"name": format!("renamed {room_type}"), "description": "d"})).await.ok(200);
+        if room_type == "public" {
+            eve.join(&room).await;
+            eve.send(&room, "hello").await;
+            eve.call(Method::POST, &format!("{path}/leave"), None).await.ok(200);
+        }
+    }
+    let room = ada.room("public").await;
+    bob.join(&room).await;
+    let sent = ada.post(&format!("/rooms/{room}/messages"), json!({"content": "once", "clientMessageId": "one"})).await;
+    let sent = sent.ok(201)["message"].clone();
+    for number in 0..30 {
+        bob.send(&room, &format!("number {number}")).await;
+    }
+    eve.call(Method::POST, "/auth/logout", None).await.ok(200);
+    (ada, bob, room, sent)
+}
+
+/// From the embedded stores into a new place, in two halves, and out again: the same.
+async fn moves(file: &Path, records: &str, place: &Place, folder: &Path) {
+    let whole = fs::read_to_string(file).unwrap();
+    let cut = folder.join("cut.jsonl");
+    let half: Vec<_> = whole.split_inclusive('\n').collect();
+    fs::write(&cut, half[..half.len() * 2 / 3].concat()).unwrap();
+    // A file is looked through before anything is written; what comes from a pipe is not.
+    place.refused(&["import", &cut.display().to_string()], "was cut");
+    let mut command = process::command("switchboard", place.0.clone());
+    command.args(["import", "-"]).stdin(fs::File::open(&cut).unwrap());
+    let (code, text) = process::run_to_end(command, LIMIT);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("was cut"), "{text}");
+    place.refused(&["import", &folder.display().to_string()], "directory");
+    place.refused(&["import", "/nowhere/export.jsonl"], "/nowhere/export.jsonl cannot be read");
+    let file = file.display().to_string();
+    assert!(place.done(&["import", &file]).contains("imported and checked"));
+    assert!(place.done(&["import", &file]).contains("already"));
+    let again = folder.join("again.jsonl");
+    assert_eq!(place.records(&again), records, "what was moved is not the same");
+    // Another file finds the place taken.
+    place.refused(&["import", &again.display().to_string()], "another file");
+    fs::remove_file(again).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exported_and_imported_is_the_same_again_on_every_store() {
+    let mesh = Mesh::plan().start();
+    live(&mesh).await;
+    mesh.stop(mesh.parts()[0]);
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("export.jsonl");
+    let from = Place::folder(mesh.data());
+    let records = from.records(&file);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    Place::folder(folder.path().join("nowhere")).refused(&["export", "unmade.jsonl"], "There is no account store");
+    from.refused(&["export", &file.display().to_string()], "is there already");
+    from.refused(&["import", &file.display().to_string()], "holds something already");
+
+    moves(&file, &records, &Place::folder(folder.path().join("embedded")), folder.path()).await;
+    let (Ok(postgres), Ok(mongodb)) = (std::env::var("POSTGRES_URL"), std::env::var("MONGODB_URL")) else {
+        wait::skip("moving to PostgreSQL and MongoDB", "eval \"$(tests/stores start)\"");
+        return;
+    };
+    let name = format!("moving_{}", Uuid::new_v4().simple());
+    let mut server = PgConnection::connect(&postgres).await.unwrap();
+    server.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    let database = format!("{}/{name}", postgres.rsplit_once('/').unwrap().0);
+    let mut place = Place::folder(folder.path().join("unused"));
+    place.0.push(("AUTH_STORE_URL".into(), database.clone()));
+    place.0.push(("USER_STORE_URL".into(), database.clone()));
+    place.0.push(("MESSAGE_STORE_URL".into(), mongodb.replacen("/?", &format!("/{name}?"), 1)));
+    moves(&file, &records, &place, folder.path()).await;
+    place.0.pop();
+    // The third way: everything on PostgreSQL, where the accounts are already; so a database of its own.
+    let second = format!("{name}_all");
+    server.execute(AssertSqlSafe(format!("CREATE DATABASE {second}"))).await.unwrap();
+    let mut place = Place::folder(folder.path().join("unused"));
+    for variable in ["AUTH_STORE_URL", "USER_STORE_URL", "MESSAGE_STORE_URL"] {
+        place.0.push((variable.into(), database.replace(&name, &second)));
+    }
+    moves(&file, &records, &place, folder.path()).await;
+    for name in [name, second] {
+        server.execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
+    }
+}
+
+#[test]
+fn a_signal_ends_an_import_that_waits_for_its_pipe() {
+    let folder = TempDir::new().unwrap();
+    let (from, to, file) = (
+        folder.path().join("from"),
+        folder.path().join("to"),
+        folder.path().join("export.jsonl").display().to_string(),
+    );
+    Place::folder(from.clone()).done(&["migrate"]);
+    Place::folder(from).done(&["export", &file]);
+    let text = fs::read_to_string(&file).unwrap();
+    let (pipe, mut feed) = std::io::pipe().unwrap();
+    let mut command = process::command("switchboard", Place::folder(to.clone()).0);
+    command.args(["import", "-"]).stdin(pipe);
+    let log = folder.path().join("log");
+    let import = Process::spawn(command, &log, folder.path());
+    feed.write_all(text.split_inclusive('\n').next().unwrap().as_bytes()).unwrap();
+    wait::until_blocking("the import waits for records", || {
+        // It has marked the last store.
+        let written = fs::read(to.join("messages.db-wal")).ok()?;
+        written.windows(11).any(|some| some == b"import_mark").then_some(())
+    });
+    assert_eq!(import.stop().code(), Some(2));
+    assert!(fs::read_to_string(log).unwrap().contains("stopped before it was done"));
+    drop(feed);
+    assert!(Place::folder(to).done(&["import", &file]).contains("imported and checked"));
+}
+
+/// Starts all of Switchboard on a data folder.
+fn start(data: &Path, ports: &Ports, folder: &Path) -> Process {
+    let mut environment = ports.environment();
+    environment.push(("SWITCHBOARD_DATA".into(), data.display().to_string()));
+    let process = Process::spawn(process::command(Part::All.binary(), environment), &folder.join("log"), folder);
+    wait::until_blocking("it is ready", || {
+        get_status(ports.ops(Part::Gateway), "/ready").filter(|status| *status == 200)
+    });
+    process
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_running_installation_has_all_that_was_acknowledged_before_and_old_cursors_do_not_fit_it() {
+    let mesh = Mesh::plan().start();
+    let (ada, bob, room, sent) = live(&mesh).await;
+    let (stop, folder) = (Arc::new(AtomicBool::new(false)), TempDir::new().unwrap());
+    let before: HashSet<_> =
+        bob.history(&room).await.iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect();
+    let ack = ada.socket().await.join(&room, None).await;
+    let cursor = ack["cursor"].as_str().unwrap().to_owned();
+    let sending = tokio::spawn({
+        let (stop, room) = (stop.clone(), room.clone());
+        async move {
+            while !stop.load(Ordering::SeqCst) {
+                bob.send(&room, "meanwhile").await;
+            }
+            bob
+        }
+    });
+    let (data, backup) = (mesh.data(), folder.path().join("backup"));
+    let to = backup.clone();
+    let told = tokio::task::spawn_blocking(move || {
+        Place::folder(data.clone()).done(&["backup", &to.display().to_string()]);
+        Place::folder(data).refused(&["backup", &to.display().to_string()], "exists");
+    });
+    told.await.unwrap();
+    stop.store(true, Ordering::SeqCst);
+    let bob = sending.await.unwrap();
+    for entry in ["auth.db", "users.db", "messages.db", "keys/auth-access.key", "keys/auth-refresh.secret"] {
+        let mode = fs::metadata(backup.join(entry)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{entry}");
+    }
+    let ports = Ports::free();
+    let process = start(&backup, &ports, folder.path());
+    let mut api = bob.api.clone();
+    api.url = format!("http://127.0.0.1:{}", ports.public);
+    // The keys went along: a token of before is good.
+    let bob = Person { api, ..bob };
+    let after: HashSet<_> =
+        bob.history(&room).await.iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect();
+    assert!(before.is_subset(&after), "acknowledged before the backup, and not in it");
+    let ada = Person { api: bob.api.clone(), ..ada };
+    let again = ada.post(&format!("/rooms/{room}/messages"), json!({"content": "x", "clientMessageId": "one"})).await;
+    assert_eq!(again.body["message"]["id"], sent["id"], "a retry was sent twice");
+    let ack = ada.socket().await.join(&room, Some(&cursor)).await;
+    assert_eq!(ack["recovered"], false, "a cursor of the log before the backup was taken for one of the restored log");
     assert!(process.stop().success());
 }

@@ -77,6 +77,7 @@ pub(super) fn service() -> Service {
         variable: "AUTH_STORE_URL",
         migrations_table: "_auth_migrations",
         migrator: sqlx::migrate!("migrations/sqlite"),
+        restored: None,
     }
 }
 

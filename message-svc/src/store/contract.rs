@@ -35,6 +35,8 @@ macro_rules! contract_suite {
             a_page_of_entries_ends_at_its_bytes_but_is_never_empty,
             messages_are_found_by_number_and_counted_by_seq,
             heads_are_the_ends_of_the_logs,
+            rooms_are_listed_by_id_each_once_and_closed_ones_too,
+            a_store_that_is_moved_is_the_same_again_and_no_old_cursor_fits_it,
             my_rooms_are_the_last_joined_first_and_page_by_page,
             public_rooms_are_found_by_name_without_regard_to_case,
             members_are_listed_by_standing_and_the_first_are_shown,
@@ -333,6 +335,55 @@ pub(crate) async fn heads_are_the_ends_of_the_logs(store: &dyn Store) {
     let mut heads = store.heads(&[lively, quiet]).await.expect("reads");
     heads.sort_by_key(|head| head.last_seq);
     assert_eq!(heads, [Head { room: quiet, last_seq: 0 }, Head { room: lively, last_seq: 3 }]);
+}
+
+pub(crate) async fn rooms_are_listed_by_id_each_once_and_closed_ones_too(store: &dyn Store) {
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.push(public(store).await);
+    }
+    append(store, &[entry(made[2], 1, 0, Event::Closed(RoomClosed { by: None }))]).await;
+    made.sort_unstable();
+    let (mut after, mut listed) = (None, Vec::new());
+    loop {
+        let page = store.rooms_after(after, 2).await.expect("reads");
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 2);
+        after = Some(*last);
+        listed.extend(page);
+    }
+    assert!(listed.is_sorted_by(|one, next| one < next), "not in order, or twice: {listed:?}");
+    // The store may hold other rooms.
+    listed.retain(|room| made.contains(room));
+    assert_eq!(listed, made);
+    assert!(store.rooms_after(Some(RoomId(uuid::Uuid::max())), 2).await.expect("reads").is_empty());
+}
+
+/// From this store into an embedded one and back into this one is no case: ids are taken. So what goes out here is what an
+/// embedded store gives out after it has taken it in, cut in the middle and taken in again.
+pub(crate) async fn a_store_that_is_moved_is_the_same_again_and_no_old_cursor_fits_it(store: &dyn Store) {
+    let (owner, guest) = (user(), user());
+    let new = new_room(RoomType::Public, "before", owner);
+    let room = made(store, &new).await;
+    let direct = made(store, &NewRoom::direct(owner, guest)).await;
+    let renamed = RoomUpdated {
+        room_type: RoomType::Public,
+        name: "after".into(),
+        description: "d".into(),
+        created_by: Some(owner),
+        created_at: new.meta.created_at,
+        member_count: 2,
+    };
+    append(store, &[joined(room, 1, &[guest], 2), entry(room, 2, 0, Event::Updated(renamed))]).await;
+    let left =
+        MembersChanged { left: vec![owner], member_count: 1, new_owner: Some(guest), ..MembersChanged::default() };
+    append(
+        store,
+        &[message_entry(room, 3, 1, message(guest, "a", "h\u{e9}llo")), entry(room, 4, 1, Event::Members(left))],
+    )
+    .await;
+    append(store, &[message_entry(direct, 1, 1, message(owner, "a", "psst"))]).await;
+    crate::moving::tests::assert_moves(store, &[room, direct]).await;
 }
 
 pub(crate) async fn my_rooms_are_the_last_joined_first_and_page_by_page(store: &dyn Store) {

@@ -150,6 +150,10 @@ impl Store for Faulty {
         self.here()?.heads(rooms).await
     }
 
+    async fn rooms_after(&self, after: Option<RoomId>, rooms_max: usize) -> Result<Vec<RoomId>, StoreError> {
+        self.here()?.rooms_after(after, rooms_max).await
+    }
+
     async fn shown_members(&self, rooms: &[RoomId]) -> Result<Vec<Vec<UserId>>, StoreError> {
         self.here()?.shown_members(rooms).await
     }

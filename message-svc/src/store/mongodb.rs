@@ -124,6 +124,12 @@ impl MongodbStore {
     }
 }
 
+/// Where the mark of an import is kept.
+pub(super) async fn marks(url: &Secret, config: &MongodbConfig) -> Result<schema::Marks, OpenError> {
+    let (client, db) = connect::connect(url, config, |_| {}).await?;
+    Ok(schema::Marks::new(client, &db))
+}
+
 /// Brings the database up to date, apart from any service.
 pub(super) async fn migrate(url: &Secret, config: &MongodbConfig) -> Result<Migrated, OpenError> {
     let (client, db) = connect::connect(url, config, |_| {}).await?;
@@ -205,6 +211,10 @@ impl Store for MongodbStore {
 
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Head>, StoreError> {
         self.calls.read(log::heads(self.with(), rooms.to_vec())).await
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, rooms_max: usize) -> Result<Vec<RoomId>, StoreError> {
+        self.calls.read(rooms::rooms_after(self.with(), after, rooms_max)).await
     }
 
     async fn shown_members(&self, rooms: &[RoomId]) -> Result<Vec<Vec<UserId>>, StoreError> {

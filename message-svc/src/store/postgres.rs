@@ -156,6 +156,10 @@ impl Store for PostgresStore {
         rows.iter().map(log::head_of).collect()
     }
 
+    async fn rooms_after(&self, after: Option<RoomId>, rooms_max: usize) -> Result<Vec<RoomId>, StoreError> {
+        Ok(run!(self.calls, statement, db => rooms::rooms_after(db, after, rooms_max))?)
+    }
+
     async fn shown_members(&self, rooms: &[RoomId]) -> Result<Vec<Vec<UserId>>, StoreError> {
         let rows = run!(self.calls, statement, db => rooms::shown_members(db, rooms))?;
         rooms::shown_of(&rows, rooms.len())

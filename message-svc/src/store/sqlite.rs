@@ -47,6 +47,8 @@ pub(super) fn service() -> Service {
         variable: "MESSAGE_STORE_URL",
         migrations_table: "message_migrations",
         migrator: sqlx::migrate!("./migrations/sqlite"),
+        // No cursor from after the copy was made may be taken for one of this log.
+        restored: Some("UPDATE rooms SET log_id = randomblob(16)"),
     }
 }
 
@@ -109,6 +111,10 @@ impl Store for SqliteStore {
 
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Head>, StoreError> {
         log::heads(&self.readers, rooms).await
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, rooms_max: usize) -> Result<Vec<RoomId>, StoreError> {
+        rooms::rooms_after(&self.readers, after, rooms_max).await
     }
 
     async fn shown_members(&self, rooms: &[RoomId]) -> Result<Vec<Vec<UserId>>, StoreError> {

@@ -46,6 +46,7 @@ pub(super) fn service() -> Service {
         variable: "USER_STORE_URL",
         migrations_table: "_user_migrations",
         migrator: sqlx::migrate!("migrations/sqlite"),
+        restored: None,
     }
 }
 

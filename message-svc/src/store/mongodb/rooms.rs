@@ -292,6 +292,29 @@ async fn shown_forms(store: &Collections, rooms: &[RoomId], shown_max: usize) ->
     Ok(forms)
 }
 
+/// The ids of rooms after this one, in their order.
+pub(super) async fn rooms_after(
+    store: Arc<Collections>,
+    after: Option<RoomId>,
+    rooms_max: usize,
+) -> Result<Vec<RoomId>, Fault> {
+    let after = after.map_or(::uuid::Uuid::nil(), |room| room.0);
+    let limit = i64::try_from(rooms_max).unwrap_or(i64::MAX);
+    let find = store.rooms.find(doc! { "_id": { "$gt": id(after) } }).sort(doc! { "_id": 1 }).limit(limit);
+    let mut cursor = find.projection(doc! { "_id": 1 }).max_time(store.call).await?;
+    let mut rooms = Vec::new();
+    while cursor.advance().await? {
+        let IdForm { _id } = decode(cursor.current())?;
+        rooms.push(RoomId(uuid(_id)));
+    }
+    Ok(rooms)
+}
+
+#[derive(serde::Deserialize)]
+struct IdForm {
+    _id: mongodb::bson::Uuid,
+}
+
 pub(super) async fn shown_members(store: Arc<Collections>, rooms: Vec<RoomId>) -> Result<Vec<Vec<UserId>>, Fault> {
     let mut shown = HashMap::new();
     for form in shown_forms(&store, &rooms, SHOWN_MAX).await? {

@@ -2,9 +2,13 @@
 //! is missing; every step may be repeated and may be done by several processes at once. A version from the future is
 //! refused.
 
-use mesh::migration::{Migrated, Migrations, Step};
+use async_trait::async_trait;
+use mesh::{
+    migration::{Migrated, Migrations, Step},
+    moving::{Mark, MoveError},
+};
 use mongodb::{
-    Database,
+    Client, Collection, Database,
     bson::{Document, doc},
     error::Error,
 };
@@ -265,4 +269,44 @@ fn failed(db: &Database, error: &Error) -> OpenError {
         _ => format!("the MongoDB database {name} cannot be brought up to date: {}", Cause::of(error)),
     };
     OpenError { sentence, source: Some(Box::new(Cause::of(error))) }
+}
+
+/// The document of [`SCHEMA`] that remembers an import.
+const MARK_ID: &str = "messages-import";
+
+/// What the database remembers of an import.
+pub(in crate::store) struct Marks {
+    client: Client,
+    schema: Collection<Document>,
+}
+
+impl Marks {
+    pub(super) fn new(client: Client, db: &Database) -> Self {
+        Self { client, schema: db.collection(SCHEMA) }
+    }
+}
+
+#[async_trait]
+impl mesh::moving::Marks for Marks {
+    async fn get(&self) -> Result<Option<Mark>, MoveError> {
+        let found = self.schema.find_one(doc! { "_id": MARK_ID }).await.map_err(|error| unmarked(&error))?;
+        let Some(found) = found else { return Ok(None) };
+        let file = found.get_str("file").ok().and_then(|file| file.parse().ok());
+        let file = file.ok_or_else(|| MoveError::store("the mark of an import cannot be understood"))?;
+        Ok(Some(Mark { file, done: found.get_bool("done").unwrap_or(false) }))
+    }
+
+    async fn set(&self, mark: Mark) -> Result<(), MoveError> {
+        let set = doc! { "$set": { "file": mark.file.to_string(), "done": mark.done } };
+        let marked = self.schema.update_one(doc! { "_id": MARK_ID }, set).upsert(true).await;
+        marked.map(|_| ()).map_err(|error| unmarked(&error))
+    }
+
+    async fn close(&self) {
+        self.client.clone().shutdown().immediate(true).await;
+    }
+}
+
+fn unmarked(error: &Error) -> MoveError {
+    MoveError::store(format_args!("MongoDB did not answer: {}", Cause::of(error)))
 }

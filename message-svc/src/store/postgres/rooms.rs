@@ -44,6 +44,18 @@ pub(super) const VIEW: &str = select_views!(
      WHERE r.id = $1"
 );
 
+pub(super) const ROOMS_AFTER: &str = "SELECT id FROM rooms WHERE id > $1 ORDER BY id LIMIT $2";
+
+pub(super) async fn rooms_after(
+    db: &mut PgConnection,
+    after: Option<RoomId>,
+    rooms_max: usize,
+) -> Result<Vec<RoomId>, Error> {
+    let after = after.map_or(Uuid::nil(), |room| room.0);
+    let ids: Vec<Uuid> = sqlx::query_scalar(ROOMS_AFTER).bind(after).bind(limit(rooms_max)).fetch_all(db).await?;
+    Ok(ids.into_iter().map(RoomId).collect())
+}
+
 pub(super) const ROOMS_OF: &str = select_views!(
     "FROM members AS m
      JOIN rooms AS r ON r.id = m.room_id AND r.closed_at IS NULL

@@ -70,6 +70,24 @@ pub(super) async fn view(readers: &SqlitePool, room: RoomId, user: Option<UserId
     row.as_ref().map(view_of).transpose()
 }
 
+/// By the primary key.
+pub(super) const ROOMS_AFTER: &str = "SELECT id FROM rooms WHERE id > ? ORDER BY id LIMIT ?";
+
+pub(super) async fn rooms_after(
+    readers: &SqlitePool,
+    after: Option<RoomId>,
+    rooms_max: usize,
+) -> Result<Vec<RoomId>, StoreError> {
+    let after = after.map_or(Uuid::nil(), |room| room.0);
+    let ids: Vec<Uuid> = sqlx::query_scalar(ROOMS_AFTER)
+        .bind(after)
+        .bind(limit(rooms_max))
+        .fetch_all(readers)
+        .await
+        .map_err(read_error)?;
+    Ok(ids.into_iter().map(RoomId).collect())
+}
+
 pub(super) async fn rooms_of(
     readers: &SqlitePool,
     user: UserId,

@@ -114,6 +114,7 @@ async fn no_read_of_a_log_walks_along_it() {
         (log::MESSAGES, "SEARCH e USING INDEX entries_by_number (room_id=? AND messages>? AND messages<?)"),
         (log::MESSAGES_THROUGH, "SEARCH entries USING PRIMARY KEY (room_id=? AND seq<?)"),
         (log::HEADS, "SEARCH e USING"),
+        (rooms::ROOMS_AFTER, "SEARCH rooms USING PRIMARY KEY (id>?)"),
     ] {
         let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
             .fetch_all(&mut connection)

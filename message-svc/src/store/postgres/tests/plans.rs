@@ -20,6 +20,7 @@ const STATEMENTS: &[(&str, bool)] = &[
     (log::HEADS, false),
     (rooms::LOAD, false),
     (rooms::VIEW, false),
+    (rooms::ROOMS_AFTER, true),
     (rooms::ROOMS_OF, true),
     (rooms::PUBLIC_ROOMS, true),
     (rooms::MEMBERS, true),

@@ -1,0 +1,114 @@
+//! The tables of auth-svc as records, the same from SQLite and from PostgreSQL. Sessions, their revocations and the
+//! deliveries that have not arrived go along, so that nobody has to log in again where the keys go along too, and so does
+//! the audit log, to which rows are only ever added; spent WebSocket tokens do not, because they are over within a minute.
+
+use mesh::moving::{Kind, Type};
+
+/// Every table that goes along, those first that others refer to.
+pub(super) const KINDS: &[Kind] = &[
+    Kind {
+        name: "account",
+        table: "accounts",
+        key: &["id"],
+        one: false,
+        fields: &[
+            ("id", Type::Id),
+            ("username", Type::Text),
+            ("username_key", Type::Text),
+            ("username_version", Type::Number),
+            ("email", Type::Text),
+            ("email_key", Type::Text),
+            ("password_hash", Type::Text),
+            ("roles", Type::Texts),
+            ("created_at", Type::Number),
+            ("updated_at", Type::Number),
+        ],
+    },
+    Kind {
+        name: "session",
+        table: "sessions",
+        key: &["id"],
+        one: false,
+        fields: &[
+            ("id", Type::Id),
+            ("user_id", Type::Id),
+            ("device", Type::Text),
+            ("ip_address", Type::Text),
+            ("refresh_hash", Type::Bytes),
+            ("created_at", Type::Number),
+            ("last_used_at", Type::Number),
+            ("expires_at", Type::Number),
+            ("ends_at", Type::Number),
+            ("access_expires_at", Type::Number),
+            ("ended_at", Type::Number),
+            ("place", Type::Text),
+            ("authenticated_at", Type::Number),
+            ("amr", Type::Text),
+        ],
+    },
+    Kind {
+        name: "revocation_head",
+        table: "revocation_head",
+        key: &["one"],
+        one: true,
+        fields: &[("number", Type::Number)],
+    },
+    Kind {
+        name: "revocation",
+        table: "revocations",
+        key: &["number"],
+        one: false,
+        fields: &[("number", Type::Number), ("session_id", Type::Id), ("expires_at", Type::Number)],
+    },
+    Kind {
+        name: "delivery",
+        table: "outbox",
+        key: &["user_id", "username_version"],
+        one: false,
+        fields: &[
+            ("user_id", Type::Id),
+            ("username_version", Type::Number),
+            ("username", Type::Text),
+            ("created", Type::Flag),
+            ("first_name", Type::Text),
+            ("last_name", Type::Text),
+            ("attempts", Type::Number),
+            ("due_at", Type::Number),
+        ],
+    },
+    Kind {
+        name: "event",
+        table: "audit",
+        key: &["id"],
+        one: false,
+        fields: &[
+            ("id", Type::Id),
+            ("at", Type::Number),
+            ("event", Type::Text),
+            ("succeeded", Type::Flag),
+            ("actor_kind", Type::Text),
+            ("actor", Type::Text),
+            ("subject_id", Type::Id),
+            ("session_id", Type::Id),
+            ("ip_address", Type::Text),
+            ("place", Type::Text),
+            ("device", Type::Text),
+            ("request_id", Type::Text),
+            ("detail", Type::Text),
+        ],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite;
+
+    /// What stays: the migrations' own table, and what is over before a move is.
+    const LEFT: [&str; 2] = ["_auth_migrations", "spent_ws_tokens"];
+
+    #[tokio::test]
+    async fn every_column_goes_along_or_is_left_on_purpose() {
+        mesh_sqlite::testing::assert_moved(sqlite::service(), KINDS, &LEFT).await;
+    }
+}
