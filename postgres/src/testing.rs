@@ -96,6 +96,25 @@ impl Schema {
         Server::open(&Secret::from(url), &self.name, service, limits, mesh::migration::Migrations::Run).await
     }
 
+    /// Makes the tables as the first release left them: its first step with the step's SHA-384, and what was in them.
+    ///
+    /// # Panics
+    /// When they cannot be made.
+    pub async fn first(&self, migrations_table: &str, step: &str, sha384: &str, data: &str) {
+        let mut connection = PgConnection::connect(&self.url).await.expect("connected");
+        let sql = format!(
+            "CREATE SCHEMA {name}; SET search_path TO {name}; {step};
+             CREATE TABLE {migrations_table} (version BIGINT PRIMARY KEY, description TEXT NOT NULL,
+                 installed_on TIMESTAMPTZ NOT NULL DEFAULT now(), success BOOLEAN NOT NULL, checksum BYTEA NOT NULL,
+                 execution_time BIGINT NOT NULL);
+             INSERT INTO {migrations_table} (version, description, success, checksum, execution_time)
+                 VALUES (1, 'first', true, '\\x{sha384}', 0);
+             {data}",
+            name = self.name
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("made");
+    }
+
     /// A connection beside the store, in the same schema.
     pub async fn connect(&self) -> PgConnection {
         let mut connection = PgConnection::connect(&self.url).await.expect("connected");

@@ -1,6 +1,9 @@
-//! What the services' tests share: whether the list of what moves is whole.
+//! What the services' tests share: whether the list of what moves is whole, and files of the first release.
+
+use std::path::Path;
 
 use mesh::{migration::Migrations, moving::Kind};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use crate::{File, Options, Service};
 
@@ -30,4 +33,24 @@ pub async fn assert_moved(service: Service, kinds: &[Kind], left: &[&str]) {
         columns.iter().filter(|(table, column)| !left.contains(&&**table) && !known(table, column)).collect();
     assert!(missing.is_empty(), "neither moved (store/moving.rs) nor left on purpose: {missing:?}");
     assert!(!columns.is_empty(), "there are no tables");
+}
+
+/// A file as the first release left it: its tables, the mark of its first step with the step's SHA-384, and what was in them.
+///
+/// # Panics
+/// When it cannot be made.
+pub async fn first(path: &Path, migrations_table: &str, step: &str, sha384: &str, data: &str) {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let mut connection = options.connect().await.expect("opened");
+    let sql = format!(
+        "{step};
+         CREATE TABLE {migrations_table} (version BIGINT PRIMARY KEY, description TEXT NOT NULL,
+             installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL,
+             execution_time BIGINT NOT NULL);
+         INSERT INTO {migrations_table} (version, description, success, checksum, execution_time)
+             VALUES (1, 'first', true, x'{sha384}', 0);
+         {data}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("made");
+    connection.close().await.expect("closed");
 }

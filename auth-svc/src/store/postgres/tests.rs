@@ -199,3 +199,22 @@ async fn an_audit_entry_cannot_be_changed() {
     let changed = schema.connect().await.execute("UPDATE audit SET detail = 'nothing happened'").await;
     assert!(changed.expect_err("refused").to_string().contains("append-only"));
 }
+
+#[tokio::test]
+async fn a_store_of_the_first_release_is_brought_up_to_date_with_all_that_it_holds() {
+    let Some(schema) = Schema::new() else { return };
+    let step = include_str!("../../../migrations/postgres/0001_accounts.sql");
+    let sha384 = "53ff4c64e548f3b290af8eab724722ddf472c3ff2cda9f79c6b303b8502438d2a3973f57e57567689c6b2337a6c424d8";
+    schema.first("_auth_migrations", step, sha384, include_str!("first.sql")).await;
+    let store = open(&schema).await;
+    let id = crate::account::UserId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000001"));
+    let account = store.credentials_by_id(id).await.expect("read").expect("there");
+    assert_eq!((account.account.username.as_str(), &*account.password_hash), ("Ada", "hash"));
+    let session = SessionId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000002"));
+    let session = store.session(session).await.expect("read").expect("there");
+    // What later steps have added says what was so before them.
+    assert_eq!((session.user_id, session.authenticated_at, session.amr.len()), (id, session.created_at, 1));
+    let revoked = store.revocations(0, NOW, 10).await.expect("read");
+    assert_eq!((revoked.head, revoked.revocations.len()), (7, 1));
+    assert_eq!(store.next_delivery(id).await.expect("read").expect("there").version, 2);
+}

@@ -8,9 +8,12 @@ use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
 use super::SqliteStore;
-use crate::store::{
-    OpenError, Store, StoreError,
-    contract::{NOW, account, entry, member, session, store_contract},
+use crate::{
+    session::SessionId,
+    store::{
+        OpenError, Store, StoreError,
+        contract::{NOW, account, entry, member, session, store_contract},
+    },
 };
 
 async fn open() -> (Arc<dyn Store>, TempDir) {
@@ -201,4 +204,24 @@ async fn the_url_says_which_file_and_nothing_else_is_taken() {
     for url in ["mysql://x", "sqlite:", "sqlite::memory:", "sqlite://x?mode=ro", "auth.db"] {
         assert!(open_url(url, data.path()).await.is_err(), "{url}");
     }
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_release_is_brought_up_to_date_with_all_that_it_holds() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("first.db");
+    let step = include_str!("../../../migrations/sqlite/0001_accounts.sql");
+    let sha384 = "3620aa1ace4b887baf3388d5f54558f9c8436b3748427fffc2425e925b48c9e1c37ddb642364b8df6b559454af26935b";
+    mesh_sqlite::testing::first(&path, "_auth_migrations", step, sha384, include_str!("first.sql")).await;
+    let store = SqliteStore::open(&path, 1, Migrations::Run).await.expect("opened");
+    let id = crate::account::UserId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000001"));
+    let account = store.credentials_by_id(id).await.expect("read").expect("there");
+    assert_eq!((account.account.username.as_str(), &*account.password_hash), ("Ada", "hash"));
+    let session = SessionId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000002"));
+    let session = store.session(session).await.expect("read").expect("there");
+    // What later steps have added says what was so before them.
+    assert_eq!((session.user_id, session.authenticated_at, session.amr.len()), (id, session.created_at, 1));
+    let revoked = store.revocations(0, NOW, 10).await.expect("read");
+    assert_eq!((revoked.head, revoked.revocations.len()), (7, 1));
+    assert_eq!(store.next_delivery(id).await.expect("read").expect("there").version, 2);
 }

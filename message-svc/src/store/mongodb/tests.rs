@@ -7,6 +7,7 @@ use crate::store::{Store, contract::contract_suite};
 
 mod fail_point;
 mod faults;
+mod first;
 mod opening;
 mod outage;
 mod plans;

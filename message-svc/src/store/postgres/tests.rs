@@ -242,3 +242,25 @@ async fn a_write_that_waits_for_somebody_holds_up_no_other_room() {
     assert_eq!(waiting.await.expect("no panic").expect("written"), Outcome::Done);
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_store_of_the_first_release_is_brought_up_to_date_with_all_that_it_holds() {
+    let Some(schema) = Schema::new() else { return };
+    let step = include_str!("../../../migrations/postgres/0001_rooms.sql");
+    let sha384 = "29e9904d7d2e7349c7d9eb8f523d0a172e1cf57dcec988c89ea080293ee0afba54978d3898d7541bf230d173baae5014";
+    schema.first("_message_migrations", step, sha384, include_str!("first.sql")).await;
+    let store = open(&schema).await;
+    let room = RoomId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000004"));
+    let state = store.load(room).await.expect("reads").expect("is there");
+    assert_eq!((&*state.meta.name, state.members.len(), state.last_seq), ("Room", 1, 1));
+    let log = crate::testing::whole_log(&store, room).await;
+    assert_eq!(log[0].message().map(|message| &*message.content), Some("hello"));
+    assert_eq!(
+        store
+            .rooms_of(UserId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000001")), None, 10)
+            .await
+            .expect("reads")
+            .len(),
+        1
+    );
+}

@@ -140,3 +140,26 @@ async fn processes_that_start_together_share_one_new_file() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_store_of_the_first_release_is_brought_up_to_date_with_all_that_it_holds() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("first.db");
+    let step = include_str!("../../../migrations/sqlite/0001_rooms.sql");
+    let sha384 = "d3b6f82dc786e605da56eadd88b19008deb728b3f5a81c8aae7cc0299307fa82acc74f5d0ff28659319e7348112a6d55";
+    mesh_sqlite::testing::first(&path, "message_migrations", step, sha384, include_str!("first.sql")).await;
+    let store = SqliteStore::open(&path, &SqliteConfig::default(), Migrations::Run).await.expect("opens");
+    let room = RoomId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000004"));
+    let state = store.load(room).await.expect("reads").expect("is there");
+    assert_eq!((&*state.meta.name, state.members.len(), state.last_seq), ("Room", 1, 1));
+    let log = crate::testing::whole_log(&store, room).await;
+    assert_eq!(log[0].message().map(|message| &*message.content), Some("hello"));
+    assert_eq!(
+        store
+            .rooms_of(UserId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000001")), None, 10)
+            .await
+            .expect("reads")
+            .len(),
+        1
+    );
+}

@@ -103,3 +103,15 @@ async fn no_statement_reads_the_whole_table() {
         assert!(scans.is_empty(), "{scans:?} by {}", one.statement);
     }
 }
+
+#[tokio::test]
+async fn a_store_of_the_first_release_is_brought_up_to_date_with_all_that_it_holds() {
+    let Some(schema) = Schema::new() else { return };
+    let step = include_str!("../../../migrations/postgres/0001_people.sql");
+    let sha384 = "d78bc261ee9f9e1dd4255cf77ceefdb9c5a40cb1a4dd7d93a187155e6d099d0fcad04d9a884f5446e433442f94067a07";
+    schema.first("_user_migrations", step, sha384, include_str!("first.sql")).await;
+    let store = open(&schema, &LIMITS).await;
+    let id = UserId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000001"));
+    let own = store.own(id).await.expect("read").expect("there");
+    assert_eq!((&*own.profile.username, &*own.profile.bio, own.preferences.len()), ("Ada", "bio", 1));
+}

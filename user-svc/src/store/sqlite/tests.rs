@@ -249,3 +249,16 @@ async fn a_row_that_cannot_be_is_a_broken_store_and_no_panic() {
     // Others do not need what is broken.
     assert_eq!(store.profiles(&[ada.id]).await.expect("answered").len(), 1);
 }
+
+#[tokio::test]
+async fn a_store_of_the_first_release_is_brought_up_to_date_with_all_that_it_holds() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("first.db");
+    let step = include_str!("../../../migrations/sqlite/0001_people.sql");
+    let sha384 = "cbf06aa4cc905255d429f7ea6c87fc05f0427b0167c8683b026e8b51db4e2dda1fa19e13fbbb7c931eb7f2083cf87500";
+    mesh_sqlite::testing::first(&path, "_user_migrations", step, sha384, include_str!("first.sql")).await;
+    let store = open(&path).await;
+    let id = UserId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000001"));
+    let own = store.own(id).await.expect("read").expect("there");
+    assert_eq!((&*own.profile.username, &*own.profile.bio, own.preferences.len()), ("Ada", "bio", 1));
+}
