@@ -5,7 +5,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -49,7 +49,7 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// Others than the owner may read the file.
-    #[error("{} can be read by others: run chmod 600 on it", path.display())]
+    #[error("{} can be read by others: run chmod 600 on it, or chmod 640 when it is root's and this process' group may read it", path.display())]
     Open {
         /// Which one.
         path: PathBuf,
@@ -238,11 +238,18 @@ fn put(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
 
 fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     let failed = |source| KeyError::Io { path: path.to_owned(), did: "read", source };
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
+    let file = fs::metadata(path).map_err(failed)?;
+    if is_open(file.mode(), file.uid(), rustix::process::geteuid().as_raw()) {
         return Err(KeyError::Open { path: path.to_owned() });
     }
     fs::read(path).map_err(failed)
+}
+
+/// Whether others than this process may read or change a file. One of root's may be read by its group, as PostgreSQL
+/// allows for its own keys: that is how Kubernetes hands a Secret to a process that is not root (`fsGroup`).
+fn is_open(mode: u32, owner: u32, this: u32) -> bool {
+    let allowed = if owner == 0 && this != 0 { 0o740 } else { 0o700 };
+    mode & 0o777 & !allowed != 0
 }
 
 /// Replaces a public file in one step.
@@ -266,6 +273,8 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn config(data: &Path, profile: Profile) -> MeshConfig {
@@ -284,6 +293,23 @@ mod tests {
         assert_eq!(fs::metadata(&path).expect("file").permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
         assert!(matches!(signing_key(&config, "auth-access"), Err(KeyError::Open { .. })));
+    }
+
+    #[test]
+    fn a_key_of_root_may_be_read_by_the_group_of_a_process_that_is_not_root_and_no_other() {
+        let (root, other) = (0, 65_532);
+        for (mode, owner, this, open) in [
+            (0o100_600, other, other, false),
+            (0o100_640, other, other, true),
+            (0o100_640, root, other, false),
+            (0o100_440, root, other, false),
+            (0o100_660, root, other, true),
+            (0o100_644, root, other, true),
+            (0o100_640, root, root, true),
+            (0o100_400, root, root, false),
+        ] {
+            assert_eq!(is_open(mode, owner, this), open, "{mode:o} of {owner}, read by {this}");
+        }
     }
 
     #[test]

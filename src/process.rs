@@ -1,10 +1,13 @@
 //! What every main does: flags, configuration, telemetry, signals, and an exit code with one sentence when something is
-//! wrong. A service's main gives it its name and its `serve`; it knows no service.
+//! wrong. A service's main gives it its name and its `serve`; it knows no service. `process/probe.rs` is the other thing
+//! that a binary can do: ask the running process whether it is well.
 
-use std::{error::Error, future::Future, process::ExitCode};
+use std::{error::Error, future::Future, net::SocketAddr, process::ExitCode};
 
-use clap::{Args as _, Command, FromArgMatches as _};
+use clap::{Arg, Args as _, Command, FromArgMatches as _};
 use tokio_util::sync::CancellationToken;
+
+mod probe;
 
 use crate::{
     config::{Flags, Loader, MeshConfig},
@@ -15,24 +18,34 @@ use crate::{
 /// The exit code when the configuration, a port, a folder or a store is not good: start it again only after a change.
 pub const EXIT_SETUP: u8 = 2;
 
-/// Runs one service until a signal: `load` reads its configuration, `serve` runs it.
+/// Runs one service until a signal: `load` reads its configuration, `serve` runs it. With `--probe` it asks the process
+/// that runs with the same settings, at its `operations` port, and ends.
 pub fn run<C, F, E>(
     name: &'static str,
     about: &'static str,
     load: impl FnOnce(&mut Loader) -> C,
     mesh: impl FnOnce(&C) -> &MeshConfig,
+    operations: impl FnOnce(&C) -> SocketAddr,
     serve: impl FnOnce(C, CancellationToken) -> F,
 ) -> ExitCode
 where
     F: Future<Output = Result<(), E>>,
     E: Error,
 {
-    let command = Flags::augment_args(Command::new(name).version(env!("CARGO_PKG_VERSION")).about(about));
-    let flags = Flags::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let probe =
+        Arg::new("probe").long("probe").value_name("PAGE").value_parser(probe::PAGES).help(
+            "Asks the running process for this page of its operations port; ends with 0 if it is well, else with 1",
+        );
+    let command = Flags::augment_args(Command::new(name).version(env!("CARGO_PKG_VERSION")).about(about)).arg(probe);
+    let matches = command.get_matches();
+    let flags = Flags::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let mut loader = Loader::from_env(&flags);
     let config = load(&mut loader);
     if let Err(error) = loader.finish() {
         return fail(name, &error);
+    }
+    if let Some(page) = matches.get_one::<String>("probe") {
+        return probe::run(name, operations(&config), page);
     }
     let telemetry = mesh(&config).telemetry.clone();
     run_with(name, &telemetry, |shutdown| serve(config, shutdown))

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         "Accounts, sessions, tokens and revocations of Switchboard",
         Config::load,
         |config| &config.mesh,
+        |config| (config.auth.listen, config.auth.http_port).into(),
         auth_svc::run,
     )
 }

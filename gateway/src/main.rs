@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         "The REST and Socket.IO edge of Switchboard",
         Config::load,
         |config| &config.mesh,
+        |config| (config.gateway.listen, config.gateway.http_port).into(),
         gateway::run,
     )
 }

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         "Rooms and messages for Switchboard: ordered logs, once-only sends, resume by cursor",
         Config::load,
         |config| &config.mesh,
+        |config| (config.message.listen, config.message.http_port).into(),
         message_svc::run,
     )
 }

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         "What others see of a person, and the person's own preferences, for Switchboard",
         Config::load,
         |config| &config.mesh,
+        |config| (config.user.listen, config.user.http_port).into(),
         user_svc::run,
     )
 }
