@@ -1,0 +1,347 @@
+#!/usr/bin/env python3
+"""The files of deployment against their schemas, against each other and against the product: Dockerfile, compose.yaml, k8s/.
+
+    tests/deployment.py FOLDER      the folder that has the binary `switchboard`
+
+It needs hadolint, kubectl, kubernetes-validate and check-jsonschema on the PATH (`.ci/run` pins them) and asks no engine and
+no cluster. What those tools cannot know is checked here: that every container is hardened, that every variable is a
+setting of the product, that ports and network edges are the product's, and that each process gets its own keys alone.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROCESSES = ("gateway", "auth-svc", "user-svc", "message-svc")
+OVERLAYS = ("development", "production")
+# Kinds that operators of the cluster bring; no schema of Kubernetes has them.
+FOREIGN = {"ServiceMonitor", "ServersTransport"}
+# The oldest Kubernetes that has all we use (`preStop.sleep` for good).
+KUBERNETES = "1.34"
+# Who calls whom: DESIGN's edges. Other teams come by a label of their namespace.
+CALLS = {
+    ("gateway", "auth-svc"), ("gateway", "user-svc"), ("gateway", "message-svc"),
+    ("auth-svc", "user-svc"), ("user-svc", "auth-svc"),
+    ("message-svc", "auth-svc"), ("message-svc", "user-svc"),
+}
+
+binaries = None
+
+
+def run(*command, cwd=ROOT, **options):
+    done = subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=False, **options)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def compose():
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+
+
+def rendered(overlay):
+    return [each for each in yaml.safe_load_all(run("kubectl", "kustomize", f"k8s/overlays/{overlay}")) if each]
+
+
+def dockerfile_environment():
+    """What every image sets; the stage that builds is none of it."""
+    stages = (ROOT / "Dockerfile").read_text().partition(" AS base\n")[2]
+    text = re.sub(r"\\\n", " ", stages)
+    return dict(re.findall(r"(\w+)=(\S+)", " ".join(re.findall(r"^ENV (.*)$", text, re.M))))
+
+
+def without_variables(environment):
+    """What compose puts into a container when nothing is set but what has no default."""
+    return {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", str(value)) for name, value in environment.items()}
+
+
+def settings(environment):
+    """`switchboard config show` under these variables alone: path -> (value, origin)."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = {}
+        for name, value in environment.items():
+            if name.endswith("_FILE"):
+                # The mounted file is not here: one with a URL of the right kind is.
+                path = pathlib.Path(folder, name)
+                path.write_text({"REDIS_URL_FILE": "redis://redis"}.get(name, "postgres://a:b@c/d"))
+                value = str(path)
+            given[name] = value
+        shown = run(binaries / "switchboard", "config", "show", env=given)
+    pattern = re.compile(r"^(\S+) = (.*?)\s+# (.*)$", re.M)
+    return {path: (value, origin) for path, value, origin in pattern.findall(shown)}
+
+
+def containers(objects):
+    for each in objects:
+        template = each.get("spec", {}).get("template") if each["kind"] in ("Deployment", "StatefulSet") else None
+        if template:
+            yield each, template["spec"], template["spec"]["containers"][0]
+
+
+class Schemas(unittest.TestCase):
+    def test_the_dockerfile_passes_hadolint(self):
+        run("hadolint", "--failure-threshold", "style", "Dockerfile")
+
+    def test_the_image_is_built_with_the_compiler_of_this_tree(self):
+        toolchain = re.search(r'channel = "(.*)"', (ROOT / "rust-toolchain.toml").read_text())[1]
+        self.assertIn(f"ARG RUST_VERSION={toolchain}\n", (ROOT / "Dockerfile").read_text())
+
+    def test_the_compose_file_is_one(self):
+        run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
+
+    def test_what_kustomize_renders_are_objects_of_kubernetes(self):
+        for overlay in OVERLAYS:
+            with self.subTest(overlay), tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                objects = [each for each in rendered(overlay) if each["kind"] not in FOREIGN]
+                self.assertGreater(len(objects), 20)
+                yaml.safe_dump_all(objects, file)
+                file.flush()
+                run("kubernetes-validate", "--strict", "--quiet", "--kubernetes-version", KUBERNETES, file.name)
+
+    def test_the_component_for_sockets_adds_its_metric(self):
+        with tempfile.TemporaryDirectory(dir=ROOT / "k8s") as folder:
+            pathlib.Path(folder, "kustomization.yaml").write_text(
+                "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+                "resources: [../overlays/production]\ncomponents: [../components/scale-on-sockets]\n")
+            objects = list(yaml.safe_load_all(run("kubectl", "kustomize", folder)))
+        scaler = next(each for each in objects
+                      if each["kind"] == "HorizontalPodAutoscaler" and each["metadata"]["name"] == "gateway")
+        name = scaler["spec"]["metrics"][1]["pods"]["metric"]["name"]
+        self.assertIn(f'gauge!("{name}")', (ROOT / "gateway/src/realtime/meter.rs").read_text())
+
+
+class Hardening(unittest.TestCase):
+    def test_every_container_of_compose_is_denied_what_it_does_not_need(self):
+        for name, service in compose().items():
+            with self.subTest(name):
+                self.assertIs(service["read_only"], True)
+                self.assertEqual(service["cap_drop"], ["ALL"])
+                self.assertIn("no-new-privileges:true", service["security_opt"])
+                self.assertTrue(service["user"].startswith("${DEPLOY_UID:?"))
+                for limit in ("mem_limit", "cpus", "pids_limit"):
+                    self.assertIn(limit, service)
+                self.assertRegex(service["image"], r":(v?\d|\$\{DEPLOY_TAG)", "pinned by its tag")
+                for volume in service.get("volumes", []):
+                    writes = volume["source"].startswith("${DEPLOY_STATE}/data/")
+                    self.assertEqual(volume.get("read_only", False), not writes, volume["source"])
+
+    def test_every_pod_is_restricted(self):
+        for overlay in OVERLAYS:
+            for each, pod, container in containers(rendered(overlay)):
+                with self.subTest(f"{overlay} {each['metadata']['name']}"):
+                    self.assertIs(pod["automountServiceAccountToken"], False)
+                    self.assertIs(pod["securityContext"]["runAsNonRoot"], True)
+                    self.assertEqual(pod["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
+                    context = container["securityContext"]
+                    self.assertIs(context["allowPrivilegeEscalation"], False)
+                    self.assertIs(context["readOnlyRootFilesystem"], True)
+                    self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
+                    self.assertIn("memory", container["resources"]["limits"])
+                    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                        self.assertIn(probe, container)
+
+    def test_no_secret_is_written_down(self):
+        texts = [ROOT / "compose.yaml", ROOT / "Dockerfile", *ROOT.glob("k8s/**/*.*"), *ROOT.glob("deploy/compose/**/*.*")]
+        self.assertGreater(len(texts), 20)
+        for path in texts:
+            for line in re.sub(r"(?m)^\s*#.*$", "", path.read_text()).splitlines():
+                self.assertNotRegex(line, r"(?i)(password|secret|token|key)\w*[:=]\s*['\"]?[0-9A-Za-z+]{12,}", str(path))
+                self.assertNotRegex(line, r"://[^/\s:@{$]+:[^/\s@{$]+@", str(path))
+
+    def test_a_process_has_more_time_to_stop_than_its_steps_take(self):
+        shown = settings({})
+        steps = sum(int(value) for path, (value, _) in shown.items() if path.startswith("mesh.shutdown."))
+        for name in PROCESSES:
+            self.assertGreater(int(compose()[name]["stop_grace_period"].rstrip("s")) * 1000, steps)
+        for overlay in OVERLAYS:
+            for each, pod, container in containers(rendered(overlay)):
+                if each["metadata"]["name"] in PROCESSES:
+                    before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+                    self.assertGreater((pod["terminationGracePeriodSeconds"] - before) * 1000, steps)
+
+
+class Product(unittest.TestCase):
+    def assert_settings(self, environment):
+        """Every variable is a setting: `config show` names it as where a value comes from."""
+        origins = {origin for _, origin in settings(environment).values()}
+        for name in environment:
+            self.assertIn(f"environment variable {name}", origins)
+
+    def environments(self):
+        image = dockerfile_environment()
+        self.assertGreater(len(image), 4)
+        for name in (*PROCESSES, "operator"):
+            yield f"compose {name}", name, {**image, **without_variables(compose()[name]["environment"])}
+        for overlay in OVERLAYS:
+            objects = rendered(overlay)
+            maps = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
+            for each, _, container in containers(objects):
+                if each["metadata"]["name"] in PROCESSES:
+                    shared = [maps[source["configMapRef"]["name"]] for source in container["envFrom"]]
+                    own = {entry["name"]: entry["value"] for entry in container.get("env", [])}
+                    whole = {key: value for part in (image, *shared, own) for key, value in part.items()}
+                    yield f"{overlay} {each['metadata']['name']}", each["metadata"]["name"], whole
+
+    def test_every_variable_is_a_setting_and_the_profile_is_production(self):
+        seen = 0
+        for where, _, environment in self.environments():
+            with self.subTest(where):
+                self.assert_settings(environment)
+                self.assertEqual(environment["SWITCHBOARD_PROFILE"], "production")
+            seen += 1
+        self.assertEqual(seen, 13)
+
+    def test_a_variable_that_the_product_does_not_know_would_be_found(self):
+        with self.assertRaisesRegex(AssertionError, "no such setting"):
+            self.assert_settings({"SWITCHBOARD_GATEWAY__NO_SUCH_THING": "1"})
+        with self.assertRaises(AssertionError):
+            self.assert_settings({"GATEWAY_PORT": "1"})
+
+    def test_ports_and_addresses_are_the_products(self):
+        shown = settings({})
+        port = lambda path: int(shown[path][0])
+        expected = {
+            "gateway": (port("gateway.port"), port("gateway.http_port")),
+            "auth-svc": (port("auth.grpc_port"), port("auth.http_port")),
+            "user-svc": (port("user.grpc_port"), port("user.http_port")),
+            "message-svc": (port("message.grpc_port"), port("message.http_port")),
+        }
+        text = (ROOT / "Dockerfile").read_text()
+        for name, ports in expected.items():
+            self.assertIn(f"FROM base AS {name}\nCOPY --from=build /out/{name} /usr/local/bin/{name}\n"
+                          f"EXPOSE {ports[0]} {ports[1]}\n", text)
+        self.assertTrue(compose()["gateway"]["ports"][0].endswith(f":{expected['gateway'][0]}"))
+        scrape = yaml.safe_load((ROOT / "deploy/compose/prometheus.yaml").read_text())["scrape_configs"][0]
+        asked = {entry["names"][0]: entry["port"] for entry in scrape["dns_sd_configs"]}
+        self.assertEqual(asked, {name: ports[1] for name, ports in expected.items()})
+        for overlay in OVERLAYS:
+            objects = rendered(overlay)
+            for each, _, container in containers(objects):
+                if each["metadata"]["name"] in expected:
+                    self.assertEqual(tuple(entry["containerPort"] for entry in container["ports"]),
+                                     expected[each["metadata"]["name"]])
+            for each in objects:
+                if each["kind"] == "Service" and each["metadata"]["name"] in expected:
+                    self.assertEqual(tuple(entry["port"] for entry in each["spec"]["ports"]),
+                                     expected[each["metadata"]["name"]])
+        for where, _, environment in self.environments():
+            for name, variable in (("auth-svc", "AUTH"), ("user-svc", "USER"), ("message-svc", "MESSAGE")):
+                self.assertEqual(environment[f"{variable}_SERVICE_URL"], f"http://{name}:{expected[name][0]}", where)
+
+    def test_the_edges_of_the_network_are_those_of_the_design(self):
+        for overlay in OVERLAYS:
+            policies = [each for each in rendered(overlay) if each["kind"] == "NetworkPolicy"]
+            everything = [each for each in policies if each["spec"]["podSelector"] == {}]
+            self.assertEqual(everything[0]["spec"], {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
+            label = "app.kubernetes.io/name"
+            into, out = set(), set()
+            for each in policies:
+                own = each["spec"]["podSelector"].get("matchLabels", {}).get(label)
+                for rule in each["spec"].get("ingress", []):
+                    into |= {(peer["podSelector"]["matchLabels"][label], own) for peer in rule["from"]
+                             if peer.get("podSelector", {}).get("matchLabels", {}).get(label) and own in PROCESSES}
+                for rule in each["spec"].get("egress", []):
+                    out |= {(own, peer["podSelector"]["matchLabels"][label]) for peer in rule["to"]
+                            if peer.get("podSelector", {}).get("matchLabels", {}).get(label) in PROCESSES}
+            self.assertEqual(into, CALLS, overlay)
+            self.assertEqual(out, CALLS, overlay)
+
+    def test_networks_of_compose_keep_the_gateway_from_the_stores(self):
+        services = compose()
+        for name in ("postgres", "mongodb", "redis"):
+            self.assertEqual(services[name]["networks"], ["stores"])
+            self.assertNotIn("ports", services[name])
+        self.assertNotIn("stores", services["gateway"]["networks"])
+
+
+class Secrets(unittest.TestCase):
+    """The first run, with the real binary, and what Kubernetes is given of it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.state = pathlib.Path(cls.folder.name, "state")
+        cls.environment = {**os.environ, "DEPLOY_STATE": str(cls.state),
+                           "DEPLOY_ENV_FILE": str(pathlib.Path(cls.folder.name, ".env"))}
+        run("deploy/first-run", binaries / "switchboard", env=cls.environment)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def files(self):
+        return {path: path.read_bytes() for path in self.state.rglob("*") if path.is_file()}
+
+    def test_only_the_owner_may_read_what_the_first_run_makes(self):
+        self.assertGreater(len(self.files()), 30)
+        for path in [self.state, *self.state.rglob("*")]:
+            open_to = 0o077 if path.suffix != ".pub" else 0o022
+            self.assertEqual(path.stat().st_mode & open_to, 0, path)
+
+    def test_a_second_run_changes_nothing(self):
+        before = self.files()
+        run("deploy/first-run", binaries / "switchboard", env=self.environment)
+        self.assertEqual(self.files(), before)
+
+    def test_each_process_gets_its_own_private_keys_alone_and_all_public_ones(self):
+        owners = {}
+        public = {path.name for path in (self.state / "all/keys").glob("*.pub")}
+        for name in PROCESSES:
+            there = {path.name for path in (self.state / "keys" / name).iterdir()}
+            self.assertLessEqual(public, there)
+            for key in there - public:
+                self.assertNotIn(key, owners, f"{key} is {owners.get(key)}'s")
+                owners[key] = name
+        private = {path.name for path in (self.state / "all/keys").iterdir()} - public
+        self.assertEqual(set(owners), private, "every key has its process")
+        self.assertEqual(owners["auth-access.key"], "auth-svc")
+        self.assertEqual(owners["gateway-ws.secret"], "gateway")
+
+    def test_every_secret_of_compose_is_made(self):
+        document = yaml.safe_load((ROOT / "compose.yaml").read_text())
+        for name, secret in document["secrets"].items():
+            self.assertEqual(secret["file"], f"${{DEPLOY_STATE}}/secrets/{name}")
+            self.assertTrue((self.state / "secrets" / name).is_file(), name)
+        used = {name for service in document["services"].values() for name in service.get("secrets", [])}
+        self.assertEqual(used, set(document["secrets"]))
+
+    def test_kubernetes_is_given_every_secret_that_its_pods_mount(self):
+        for overlay, namespace in (("development", "switchboard-dev"), ("production", "switchboard")):
+            environment = dict(self.environment)
+            if overlay == "production":
+                url = self.state / "secrets/auth_store_url"
+                for name in ("AUTH_STORE_URL", "USER_STORE_URL", "MESSAGE_STORE_URL", "REDIS_URL"):
+                    environment[f"{name}_FILE"] = str(url)
+            printed = run("deploy/kubernetes-secrets", namespace, env=environment)
+            made = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(printed) if each}
+            for (_, name), each in made.items():
+                self.assertEqual(each["metadata"]["namespace"], namespace, name)
+            objects = rendered(overlay)
+            there = {(each["kind"], each["metadata"]["name"]) for each in objects} | set(made)
+            for each, pod, container in containers(objects):
+                sources = [source for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", [volume])]
+                for source in sources:
+                    if "secret" in source:
+                        name = source["secret"].get("name") or source["secret"]["secretName"]
+                        self.assertIn(("Secret", name), there)
+                    if "configMap" in source:
+                        self.assertIn(("ConfigMap", source["configMap"]["name"]), there)
+                for entry in container.get("env", []):
+                    folder, _, file = str(entry["value"]).rpartition("/")
+                    if folder == "/run/secrets/switchboard":
+                        store = made["Secret", f"switchboard-store-{each['metadata']['name']}"]
+                        self.assertIn(file, store["data"])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    binaries = pathlib.Path(sys.argv.pop(1)).resolve()
+    unittest.main(verbosity=2)
