@@ -5,8 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 6] =
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/errors.md", "docs/scale.md", "docs/socketio.md"];
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "docs/deploy.md",
+    "docs/errors.md",
+    "docs/scale.md",
+    "docs/socketio.md",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -19,7 +26,7 @@ fn sources(folder: &Path, out: &mut String) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() && !["target", "node_modules", ".git"].contains(&name.as_str()) {
             sources(&path, out);
-        } else if name.ends_with(".rs") {
+        } else if name.ends_with(".rs") || name.ends_with(".py") {
             out.push_str(&fs::read_to_string(&path).expect("UTF-8"));
         }
     }
@@ -44,7 +51,8 @@ fn every_test_that_a_document_names_exists() {
         .collect();
     assert!(names.len() > 15, "the invariants name their tests: {names:?}");
     for name in names {
-        assert!(code.contains(&format!("fn {name}(")), "there is no test {name}");
+        let found = ["fn", "def"].iter().any(|keyword| code.contains(&format!("{keyword} {name}(")));
+        assert!(found, "there is no test {name}");
     }
 }
 
@@ -54,7 +62,8 @@ fn every_file_that_a_document_names_exists() {
         for text in quoted(document) {
             let is_path =
                 text.contains('/') && !text.starts_with('/') && !text.contains([' ', '<', '{', ':', '*', '@']);
-            let known_ending = [".rs", ".md", ".js", ".toml", ".yaml", "/"].iter().any(|end| text.ends_with(end));
+            let known_ending =
+                [".rs", ".md", ".js", ".toml", ".yaml", ".py", ".conf", "/"].iter().any(|end| text.ends_with(end));
             if !is_path || !known_ending || text.starts_with("./") {
                 continue;
             }
