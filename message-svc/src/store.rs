@@ -301,6 +301,42 @@ pub fn file(url: &Secret, data: &Path) -> Result<PathBuf, OpenError> {
     }
 }
 
+/// What an operator asks of the message store while no service runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Everything that follows from the logs is made from them anew. In SQL it is written with them and never apart.
+    Rebuild,
+    /// Every log gets a new id, since it was restored: no cursor of before may be taken for one of it.
+    RenewLogs,
+}
+
+/// Does it; to how many rooms, or none where there is never anything to do.
+///
+/// # Errors
+/// One sentence; what was cut may be run again.
+pub async fn upkeep(config: &MessageSection, data: &Path, what: Upkeep) -> Result<Option<u64>, OpenError> {
+    let url = &config.store_url;
+    let failed = |error: sqlx::Error| OpenError { sentence: error.to_string(), source: Some(error.into()) };
+    match (Backend::of(url, data)?, what) {
+        (Backend::Sqlite(_) | Backend::Postgres, Upkeep::Rebuild) => Ok(None),
+        (Backend::Sqlite(path), Upkeep::RenewLogs) => {
+            let options = sqlite::options(&config.sqlite);
+            let mut file = mesh_sqlite::File::open(&path, sqlite::service(), &options, Migrations::Check).await?;
+            let done = sqlx::query(sqlite::RENEW_LOGS).execute(&mut file.connection).await.map_err(failed)?;
+            file.close().await.map_err(failed)?;
+            Ok(Some(done.rows_affected()))
+        }
+        (Backend::Postgres, Upkeep::RenewLogs) => {
+            let server = postgres::server(url, postgres::SCHEMA, &config.postgres, Migrations::Check).await?;
+            let mut connection = server.connect().await.map_err(failed)?;
+            sqlx::query("SET statement_timeout = 0").execute(&mut connection).await.map_err(failed)?;
+            let renew = sqlx::query("UPDATE rooms SET log_id = gen_random_uuid()");
+            Ok(Some(renew.execute(&mut connection).await.map_err(failed)?.rows_affected()))
+        }
+        (Backend::Mongodb, what) => mongodb::upkeep(url, &config.mongodb, what).await.map(Some),
+    }
+}
+
 /// What a URL names. The one place that knows which backends there are.
 #[derive(Debug)]
 enum Backend {

@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use mesh::config::Flags;
+use message_svc::store::Upkeep;
 
 mod backup;
 mod banner;
@@ -69,6 +70,18 @@ enum Command {
         /// The folder, which must not be there yet.
         folder: PathBuf,
     },
+    /// Gives every room's log a new id, after the message store was restored by other means than `switchboard backup`.
+    ///
+    /// What was written after that backup is gone, so cursors of it must not be taken for good: clients are told
+    /// `recovered: false` and load what is there. Run it before message-svc is started again.
+    #[command(after_help = DONE_OR_NOT)]
+    Restored,
+    /// Makes everything anew that follows from the rooms' logs on MongoDB: members, names, counts, who is in which room.
+    ///
+    /// For a database of which no more than `entries` and `rooms` were restored, or whose other collections were damaged.
+    /// Stop message-svc first. SQL stores never need it.
+    #[command(after_help = DONE_OR_NOT)]
+    Rebuild,
     /// Brings the tables of all three stores up to date, apart from any service.
     ///
     /// It may be run at any time and by several at once; what is up to date stays as it is. With
@@ -120,6 +133,8 @@ fn main() -> ExitCode {
         Command::Export { file } => moving::export(&cli.flags, file),
         Command::Import { file } => moving::import(&cli.flags, file),
         Command::Backup { folder } => backup::run(&cli.flags, folder),
+        Command::Restored => stores::upkeep(&cli.flags, Upkeep::RenewLogs),
+        Command::Rebuild => stores::upkeep(&cli.flags, Upkeep::Rebuild),
         Command::Migrate { json } => stores::migrate(&cli.flags, json),
     }
 }

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, error::Error, io, process::ExitCode};
 
 use mesh::{config::Flags, migration::Migrated, process};
+use message_svc::store::Upkeep;
 
 use crate::{moving::FileError, settings::Settings};
 
@@ -98,6 +99,18 @@ pub(crate) fn migrate(flags: &Flags, json: bool) -> ExitCode {
             ("message", message_svc::store::migrate(message, data).await?),
         ]);
         print(&done, json);
+        Ok(())
+    })
+}
+
+/// What is done to the message store while no service runs.
+#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+pub(crate) fn upkeep(flags: &Flags, what: Upkeep) -> ExitCode {
+    run(flags, |settings| async move {
+        match message_svc::store::upkeep(&settings.message.message, &settings.message.mesh.data, what).await? {
+            Some(rooms) => println!("done for {rooms} rooms"),
+            None => println!("nothing to do: this store writes what follows from a log together with the log"),
+        }
         Ok(())
     })
 }

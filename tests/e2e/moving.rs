@@ -297,5 +297,18 @@ async fn a_backup_of_a_running_installation_has_all_that_was_acknowledged_before
     assert_eq!(again.body["message"]["id"], sent["id"], "a retry was sent twice");
     let ack = ada.socket().await.join(&room, Some(&cursor)).await;
     assert_eq!(ack["recovered"], false, "a cursor of the log before the backup was taken for one of the restored log");
+    let cursor = ack["cursor"].as_str().unwrap().to_owned();
+    assert!(process.stop().success());
+    // The same by hand, for what was restored by other means.
+    let place = Place::folder(backup.clone());
+    tokio::task::spawn_blocking(move || {
+        assert!(place.done(&["restored"]).contains("done for 4 rooms"));
+        assert!(place.done(&["rebuild"]).contains("nothing to do"));
+    })
+    .await
+    .unwrap();
+    let process = start(&backup, &ports, folder.path());
+    let ack = ada.socket().await.join(&room, Some(&cursor)).await;
+    assert_eq!(ack["recovered"], false, "a cursor of before was taken for one of the restored log");
     assert!(process.stop().success());
 }

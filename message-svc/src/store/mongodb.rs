@@ -27,7 +27,7 @@ use crate::{
     member::{Member, Standing},
     message::ClientMessageId,
     room::{NewRoom, View, state::RoomState},
-    store::{Batch, Created, Head, JoinedBefore, NamedAfter, OpenError, Outcome, Store, StoreError},
+    store::{Batch, Created, Head, JoinedBefore, NamedAfter, OpenError, Outcome, Store, StoreError, Upkeep},
 };
 
 mod calls;
@@ -40,6 +40,7 @@ mod rooms;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 /// Rooms in a MongoDB database.
 pub(super) struct MongodbStore {
@@ -128,6 +129,23 @@ impl MongodbStore {
 pub(super) async fn marks(url: &Secret, config: &MongodbConfig) -> Result<schema::Marks, OpenError> {
     let (client, db) = connect::connect(url, config, |_| {}).await?;
     Ok(schema::Marks::new(client, &db))
+}
+
+/// What [`super::Upkeep`] asks for; how many rooms there are.
+pub(super) async fn upkeep(url: &Secret, config: &MongodbConfig, what: Upkeep) -> Result<u64, OpenError> {
+    let (client, db) = connect::connect(url, config, |_| {}).await?;
+    // Of a restored database these may be missing.
+    schema::see_to(&db, Migrations::Run).await?;
+    let store = Arc::new(Collections::new(db, config.call()));
+    let done = match what {
+        Upkeep::Rebuild => upkeep::rebuild(store).await,
+        Upkeep::RenewLogs => upkeep::renew_logs(store).await,
+    };
+    client.shutdown().immediate(true).await;
+    done.map_err(|fault| {
+        let cause = fault.of_read();
+        OpenError { sentence: format!("MongoDB did not do it: {cause}; run it again"), source: Some(Box::new(cause)) }
+    })
 }
 
 /// Brings the database up to date, apart from any service.

@@ -40,6 +40,9 @@ impl SqliteStore {
     }
 }
 
+/// No cursor of before fits a log afterwards.
+pub(super) const RENEW_LOGS: &str = "UPDATE rooms SET log_id = randomblob(16)";
+
 pub(super) fn service() -> Service {
     Service {
         name: "message-svc",
@@ -48,7 +51,7 @@ pub(super) fn service() -> Service {
         migrations_table: "message_migrations",
         migrator: sqlx::migrate!("./migrations/sqlite"),
         // No cursor from after the copy was made may be taken for one of this log.
-        restored: Some("UPDATE rooms SET log_id = randomblob(16)"),
+        restored: Some(RENEW_LOGS),
     }
 }
 

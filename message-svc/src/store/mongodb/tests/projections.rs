@@ -14,7 +14,7 @@ use crate::{
     entry::{Entry, Event, MembersChanged, RoomClosed, RoomUpdated, Seq},
     id::{RoomId, UserId},
     room::{NewRoom, RoomType},
-    store::{Outcome, Store},
+    store::{Outcome, Store, Upkeep, mongodb::upkeep},
     testing::{entry, new_room, until, user},
 };
 
@@ -154,4 +154,46 @@ async fn claims_that_are_over_go_and_those_that_may_yet_hold_stay() {
     }
     assert_eq!(count(&scratch, "memberships").await, 2 + 1, "the owner's, the guest's, and the one under way");
     assert_eq!(count(&scratch, "directory").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_from_the_logs_is_made_from_them_anew_whatever_became_of_it() {
+    let Some(scratch) = Scratch::new() else { return };
+    let store = scratch.open().await;
+    let (owner, guest, gone) = (user(), user(), user());
+    let (room, closed) = (new_room(RoomType::Public, "first", owner), new_room(RoomType::Public, "closed", owner));
+    for room in [&room, &closed] {
+        store.create_room(room).await.expect("made");
+    }
+    let id = room.meta.id;
+    append(&*store, &[joined(id, 1, &[guest, gone], 3), left(id, 2, gone, 2), renamed(&room, 3, "Last")]).await;
+    append(&*store, &[entry(closed.meta.id, 1, 0, Event::Closed(RoomClosed { by: None }))]).await;
+    let answers = async |store: &dyn Store| {
+        (
+            store.load(id).await.expect("reads"),
+            store.load(closed.meta.id).await.expect("reads"),
+            store.members(id, None, 10).await.expect("reads"),
+            store.rooms_of(guest, None, 10).await.expect("reads"),
+            store.rooms_of(gone, None, 10).await.expect("reads"),
+            store.public_rooms(owner, "last", None, 10).await.expect("reads"),
+        )
+    };
+    let before = answers(&*store).await;
+    let db = scratch.database().await;
+    // All but the entries and the rooms.
+    for collection in ["members", "memberships", "directory", "schema"] {
+        db.collection::<Document>(collection).drop().await.expect("dropped");
+    }
+    let lost = answers(&*store).await;
+    assert!(lost.2.is_empty() && lost.3.is_empty() && lost.5.is_empty(), "the damage is none: {lost:?}");
+    for _ in 0..2 {
+        let rebuilt = upkeep(&scratch.url.as_str().into(), &patient(), Upkeep::Rebuild).await.expect("rebuilt");
+        assert_eq!(rebuilt, 2);
+        assert_eq!(answers(&*store).await, before);
+    }
+    assert_eq!((count(&scratch, "memberships").await, count(&scratch, "directory").await), (2, 1), "claims twice");
+    upkeep(&scratch.url.as_str().into(), &patient(), Upkeep::RenewLogs).await.expect("renewed");
+    let renewed = store.load(id).await.expect("reads").expect("is there");
+    assert_ne!(renewed.meta.log, before.0.expect("is there").meta.log);
+    store.close().await;
 }
