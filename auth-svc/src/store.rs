@@ -591,10 +591,7 @@ impl Backend {
 }
 
 fn sqlite_path(rest: &str) -> Result<PathBuf, OpenError> {
-    let path = rest.strip_prefix("//").unwrap_or(rest);
-    if path.is_empty() || path.starts_with(':') || path.contains('?') {
-        let message = "auth.store_url must name a file, as in sqlite:/var/lib/switchboard/auth.db";
-        return Err(OpenError(message.to_owned()));
-    }
-    Ok(path.into())
+    mesh_sqlite::file_of(rest).ok_or_else(|| {
+        OpenError("auth.store_url must name a file, as in sqlite:/var/lib/switchboard/auth.db".to_owned())
+    })
 }

@@ -394,6 +394,14 @@ mod tests {
         let _: MessageSection = loader.section();
         assert!(loader.finish().is_ok());
 
+        for scheme in
+            ["sqlite:rooms.db", "postgres://db", "postgresql://db", "mongodb://db", "mongodb+srv://db.example"]
+        {
+            let mut loader = Loader::for_test(&format!("[message]\nstore_url = '{scheme}'\n"));
+            let _: MessageSection = loader.section();
+            assert!(loader.finish().is_ok(), "{scheme}");
+        }
+
         let mut loader = Loader::for_test("[message]\nstore_url = 'ftp:x'\n[message.limits]\npage_max = 0\n");
         let _: MessageSection = loader.section();
         let error = loader.finish().expect_err("two bad values").to_string();

@@ -349,17 +349,49 @@ impl Backend {
     /// No URL means SQLite in the data folder.
     fn of(url: &Secret, data: &Path) -> Result<Self, OpenError> {
         let url = url.expose();
+        let refused = |sentence: &str| OpenError { sentence: sentence.into(), source: None };
         match url.split_once(':') {
             None if url.is_empty() => Ok(Self::Sqlite(data.join("messages.db"))),
-            Some(("sqlite", path)) => Ok(Self::Sqlite(path.trim_start_matches("//").into())),
+            Some(("sqlite", rest)) => mesh_sqlite::file_of(rest).map(Self::Sqlite).ok_or_else(|| {
+                refused("message.store_url must name a file, as in sqlite:/var/lib/switchboard/messages.db")
+            }),
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres),
             Some(("mongodb" | "mongodb+srv", _)) => Ok(Self::Mongodb),
-            _ => Err(OpenError {
-                sentence: "message.store_url must be empty or begin with sqlite:, postgres:, postgresql:, mongodb: or \
-                           mongodb+srv:"
-                    .into(),
-                source: None,
-            }),
+            _ => Err(refused(
+                "message.store_url must be empty or begin with sqlite:, postgres:, postgresql:, mongodb: or mongodb+srv:",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_as_people_write_it_names_its_backend_and_a_strange_one_is_refused_without_being_shown() {
+        let backend = |url: &str| Backend::of(&url.into(), Path::new("data")).map_err(|error| error.to_string());
+        let file = |url: &str| match backend(url) {
+            Ok(Backend::Sqlite(path)) => path,
+            other => panic!("{url}: {other:?}"),
+        };
+        assert_eq!(file(""), Path::new("data/messages.db"));
+        assert_eq!(file("sqlite:rooms.db"), Path::new("rooms.db"));
+        assert_eq!(file("sqlite://rooms.db"), Path::new("rooms.db"));
+        assert_eq!(file("sqlite:/srv/rooms.db"), Path::new("/srv/rooms.db"));
+        assert_eq!(file("sqlite:///srv/rooms.db"), Path::new("/srv/rooms.db"));
+        for url in ["postgres://app:secret@db/app?sslmode=require", "postgresql:///app?host=/run/postgresql"] {
+            assert!(matches!(backend(url), Ok(Backend::Postgres)), "{url}");
+        }
+        for url in [
+            "mongodb://app:secret@one:27017,two:27017/app?replicaSet=rs0&authSource=admin",
+            "mongodb+srv://app:secret@cluster0.ab1cd.mongodb.net/?retryWrites=true&w=majority&appName=Cluster0",
+        ] {
+            assert!(matches!(backend(url), Ok(Backend::Mongodb)), "{url}");
+        }
+        for url in ["sqlite:", "sqlite::memory:", "sqlite:a.db?mode=ro", "mysql://app:secret@db/app", "secret.db"] {
+            let error = backend(url).expect_err(url);
+            assert!(error.contains("message.store_url") && !error.contains("secret"), "{url}: {error}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Opening: what a person meets who names a server that is not good, and what every connection is set to. Servers that
 //! fail in the middle are in `tests/faults.rs`. The "service" here keeps notes.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use mesh::config::StoreLimits;
 use mesh::migration::Migrations;
@@ -193,6 +193,40 @@ async fn a_database_and_a_user_that_do_not_exist_get_one_sentence_at_once() {
         assert!(error.contains("NOTE_STORE_URL") && error.contains("note store") && !error.contains('\n'), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
+}
+
+#[test]
+fn urls_as_people_write_them_are_understood() {
+    let service = service();
+    let parsed = |url: &str| crate::address::parse(url, &service).unwrap_or_else(|error| panic!("{url}: {error}"));
+    for (url, host, port, user, database) in [
+        ("postgres://app:secret@db.example/app", "db.example", 5432, "app", "app"),
+        ("postgresql://app:p%40ss%2Fword@db.example:6432/app?sslmode=require", "db.example", 6432, "app", "app"),
+        (
+            "postgresql://app:secret@ep-x.example/neon?sslmode=require&channel_binding=require",
+            "ep-x.example",
+            5432,
+            "app",
+            "neon",
+        ),
+        ("postgres://app@10.0.0.7:5433/app?application_name=chat", "10.0.0.7", 5433, "app", "app"),
+        ("postgres://db.example/app?user=other", "db.example", 5432, "other", "app"),
+    ] {
+        let options = parsed(url);
+        assert_eq!(
+            (options.get_host(), options.get_port(), options.get_username(), options.get_database()),
+            (host, port, user, Some(database)),
+            "{url}"
+        );
+    }
+    for url in ["postgresql:///app?host=/run/postgresql", "postgres://%2Frun%2Fpostgresql/app"] {
+        let options = parsed(url);
+        assert_eq!(options.get_socket().map(|path| path.as_path()), Some(Path::new("/run/postgresql")), "{url}");
+        assert_eq!(options.get_database(), Some("app"), "{url}");
+    }
+    let sslmode = |url: &str| format!("{:?}", parsed(url).get_ssl_mode());
+    assert_eq!(sslmode("postgres://db/app?sslmode=require"), "Require");
+    assert_eq!(sslmode("postgres://db/app?sslmode=verify-full"), "VerifyFull");
 }
 
 /// No server is asked, so this needs none.

@@ -17,7 +17,7 @@ pub mod open;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use open::{File, OpenError, Options, Service};
+pub use open::{File, OpenError, Options, Service, file_of};
 
 #[cfg(test)]
 mod tests;

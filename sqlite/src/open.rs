@@ -5,7 +5,7 @@ use std::{
     error::Error as StdError,
     fs, io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -80,6 +80,14 @@ impl Options {
     pub fn new(readers: u32, threads: &'static str) -> Self {
         Self { readers, busy: Duration::from_secs(5), writing: Vec::new(), threads }
     }
+}
+
+/// The file that a `sqlite:` URL names by what follows its scheme; none where it names none, as `:memory:` does, or has
+/// parameters, which would have no effect.
+#[must_use]
+pub fn file_of(rest: &str) -> Option<PathBuf> {
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    (!path.is_empty() && !path.starts_with(':') && !path.contains('?')).then(|| path.into())
 }
 
 /// An open file. Of its connections one writes; the others cannot.

@@ -239,8 +239,12 @@ mod tests {
         for field in ["mesh.redis_url", "mesh.redis.prefix", "mesh.redis.beat_ms", "mesh.redis.cert_file"] {
             assert!(error.contains(field), "{field}: {error}");
         }
-        let mut loader = Loader::for_test("[mesh]\nredis_url = 'rediss+sentinel://a,b/main'\n");
-        let _: MeshConfig = loader.section();
-        assert!(loader.finish().is_ok());
+        for url in
+            ["redis://a", "rediss://:secret@a:6380/0", "redis+unix:///run/redis.sock", "rediss+sentinel://a,b/main"]
+        {
+            let mut loader = Loader::for_test(&format!("[mesh]\nredis_url = '{url}'\n"));
+            let _: MeshConfig = loader.section();
+            assert!(loader.finish().is_ok(), "{url}");
+        }
     }
 }

@@ -15,6 +15,9 @@ use crate::{
     stores::{self, CommandError},
 };
 
+/// What the stores are called in a data folder, in the order in which they are copied.
+const STORES: [&str; 3] = ["messages.db", "auth.db", "users.db"];
+
 /// Copies everything into a new folder.
 pub(crate) fn run(flags: &Flags, to: PathBuf) -> ExitCode {
     stores::run(flags, |settings| async move {
@@ -24,9 +27,9 @@ pub(crate) fn run(flags: &Flags, to: PathBuf) -> ExitCode {
         // Messages first, so that none is of a person whom the copy does not know. Accounts before people: the profile of
         // an account that is copied is there, or still to be delivered from the copy.
         let files = [
-            ("messages.db", message_svc::store::file(message, data)?),
-            ("auth.db", auth_svc::store::file(auth, data)?),
-            ("users.db", user_svc::store::file(user, data)?),
+            message_svc::store::file(message, data)?,
+            auth_svc::store::file(auth, data)?,
+            user_svc::store::file(user, data)?,
         ];
         let copied = |error| CommandError::Copied(to.display().to_string(), error);
         if to.exists() {
@@ -37,10 +40,10 @@ pub(crate) fn run(flags: &Flags, to: PathBuf) -> ExitCode {
         let part = PathBuf::from(part);
         // What a backup that was stopped has left.
         if part.exists() {
-            fs::remove_dir_all(&part).map_err(copied)?;
+            remove(&part).map_err(copied)?;
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&part).map_err(copied)?;
-        for (name, file) in files {
+        for (name, file) in STORES.into_iter().zip(files) {
             mesh_sqlite::backup::copy(&file, &part.join(name)).await.map_err(CommandError::Backup)?;
         }
         keys(&data.join("keys"), &part.join("keys")).map_err(copied)?;
@@ -57,6 +60,18 @@ fn print(to: &Path) {
         "The backup is in {}: copy it, and start with SWITCHBOARD_DATA set to the copy. It holds keys, password hashes and what people wrote.",
         to.display()
     );
+}
+
+/// Removes a backup that is not whole; whatever else has that name is somebody's own.
+fn remove(part: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(part)? {
+        let name = entry?.file_name();
+        // SQLite puts files beside its own while it works.
+        if name != "keys" && !STORES.iter().any(|store| name.to_string_lossy().starts_with(store)) {
+            return Err(io::Error::other(format!("{} is in the way, and is no backup of ours", part.display())));
+        }
+    }
+    fs::remove_dir_all(part)
 }
 
 /// The keys are files that are written once.

@@ -134,8 +134,7 @@ pub(crate) fn import(flags: &Flags, from: PathBuf) -> ExitCode {
         });
         let found = found.await?;
         bar.finish_and_clear();
-        let is_same = |kind: &&str| header.fields.get(*kind) != known.get(*kind);
-        let differing: Vec<_> = written.differing(&found).into_iter().filter(|kind| !is_same(kind)).collect();
+        let differing = header.differing(&written, &found, &known);
         if !differing.is_empty() {
             return Err(CommandError::Differs(differing.join(", ")));
         }

@@ -168,6 +168,11 @@ async fn moves(file: &Path, records: &str, place: &Place, folder: &Path) {
     assert_eq!(place.records(&again), records, "what was moved is not the same");
     // Another file finds the place taken.
     place.refused(&["import", &again.display().to_string()], "another file");
+    fs::remove_file(&again).unwrap();
+    // Neither changes what a record has.
+    assert!(place.done(&["restored"]).contains("done for 4 rooms"));
+    place.done(&["rebuild"]);
+    assert_eq!(place.records(&again), records, "what was rebuilt is not the same");
     fs::remove_file(again).unwrap();
 }
 
@@ -273,6 +278,11 @@ async fn a_backup_of_a_running_installation_has_all_that_was_acknowledged_before
     let (data, backup) = (mesh.data(), folder.path().join("backup"));
     let to = backup.clone();
     let told = tokio::task::spawn_blocking(move || {
+        // What has the name of a backup that is not whole may be somebody's own, or one that was stopped.
+        let part = to.with_extension("part");
+        fs::create_dir_all(part.join("photos")).unwrap();
+        Place::folder(data.clone()).refused(&["backup", &to.display().to_string()], "in the way");
+        fs::rename(part.join("photos"), part.join("auth.db-journal")).unwrap();
         Place::folder(data.clone()).done(&["backup", &to.display().to_string()]);
         Place::folder(data).refused(&["backup", &to.display().to_string()], "exists");
     });

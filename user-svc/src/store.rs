@@ -184,10 +184,7 @@ fn preferences_json(preferences: &Preferences) -> Result<String, StoreError> {
 }
 
 fn sqlite_path(rest: &str) -> Result<PathBuf, OpenError> {
-    let path = rest.strip_prefix("//").unwrap_or(rest);
-    if path.is_empty() || path.starts_with(':') || path.contains('?') {
-        let message = "user.store_url must name a file, as in sqlite:/var/lib/switchboard/users.db";
-        return Err(OpenError(message.to_owned()));
-    }
-    Ok(path.into())
+    mesh_sqlite::file_of(rest).ok_or_else(|| {
+        OpenError("user.store_url must name a file, as in sqlite:/var/lib/switchboard/users.db".to_owned())
+    })
 }

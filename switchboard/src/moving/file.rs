@@ -77,6 +77,23 @@ impl Header {
         }
     }
 
+    /// The kinds of which the stores do not hold what was written. Records of a file from before some fields are read back
+    /// with what these are by default, so they are only counted, and of a kind that is newer than the file nothing was
+    /// written.
+    pub(crate) fn differing<'a>(
+        &self,
+        written: &'a Sums,
+        found: &'a Sums,
+        known: &BTreeMap<String, Vec<String>>,
+    ) -> Vec<&'a str> {
+        let differs = |kind: &&str| match self.fields.get(*kind) {
+            None => false,
+            Some(fields) if Some(fields) == known.get(*kind) => true,
+            Some(_) => written.count_of(kind) != found.count_of(kind),
+        };
+        written.differing(found).into_iter().filter(differs).collect()
+    }
+
     /// As a line.
     pub(crate) fn line(&self) -> String {
         serde_json::to_string(self).expect("invariant: text keys") + "\n"
@@ -128,6 +145,11 @@ impl Sums {
     pub(crate) fn line(&self) -> String {
         let end = End { kind: LAST.into(), records: self.clone() };
         serde_json::to_string(&end).expect("invariant: text keys") + "\n"
+    }
+
+    /// How many records of this kind there are.
+    fn count_of(&self, kind: &str) -> u64 {
+        self.0.get(kind).map_or(0, |sum| sum.count)
     }
 
     /// How many records there are.
@@ -271,6 +293,37 @@ mod tests {
         for end in 0..whole.len() {
             let error = read(&whole[..end]).expect_err("is cut");
             assert!(error.contains("was cut"), "{end}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_compared_by_all_that_the_file_says_of_it() {
+        let fields = |names: &[&str]| {
+            let of_kind = |name: &&str| ((*name).to_owned(), vec!["n".to_owned()]);
+            names.iter().map(of_kind).collect::<BTreeMap<_, _>>()
+        };
+        let sums = |records: &[(&str, &str)]| {
+            let mut tally = Tally::default();
+            records.iter().for_each(|(kind, text)| tally.add(kind, text.as_bytes()));
+            tally.sums()
+        };
+        let (written, known) = (sums(&[("note", "1"), ("note", "2")]), fields(&["note", "newer"]));
+        let header = Header::new(fields(&["note"]));
+        for (found, differing) in [
+            (sums(&[("note", "1"), ("note", "2"), ("newer", "by default")]), &[][..]),
+            (sums(&[("note", "2"), ("note", "1")]), &["note"]),
+            (sums(&[("note", "1")]), &["note"]),
+            (sums(&[]), &["note"]),
+        ] {
+            assert_eq!(header.differing(&written, &found, &known), differing, "{found:?}");
+        }
+        // The same file, when notes have got another field.
+        let mut known = known;
+        known.entry("note".into()).or_default().push("more".into());
+        for (found, differing) in
+            [(sums(&[("note", "1 more"), ("note", "2 more")]), &[][..]), (sums(&[("note", "1 more")]), &["note"])]
+        {
+            assert_eq!(header.differing(&written, &found, &known), differing, "{found:?}");
         }
     }
 

@@ -71,6 +71,20 @@ async fn a_url_that_is_none_is_refused_without_its_password() {
     assert!(text.contains("maxpoolsize"), "the option is not named: {text}");
 }
 
+/// `.invalid` is a name that nobody has, whether DNS answers here or not.
+#[tokio::test]
+async fn a_url_of_atlas_is_understood_and_its_servers_are_looked_for_in_dns() {
+    let url = "mongodb+srv://app:hunter2@cluster0.ab1cd.invalid/?retryWrites=true&w=majority&appName=Cluster0";
+    let text = refused(url, &brief()).await;
+    assert!(
+        text.contains("the DNS names of message.store_url") && text.contains("correct message.store_url"),
+        "{text}"
+    );
+    // DNS has the ports of such a URL.
+    let text = refused(&url.replace(".invalid", ".invalid:27017"), &brief()).await;
+    assert!(text.contains("no MongoDB URL"), "{text}");
+}
+
 #[tokio::test]
 async fn a_password_that_is_not_taken_is_said_and_not_shown() {
     let Some(scratch) = Scratch::new() else { return };
