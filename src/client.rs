@@ -242,8 +242,8 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_connection_that_breaks_under_a_call_is_a_service_that_is_away() {
+    /// Takes connections and ends each of them once a call has come, after these bytes. Counts them.
+    async fn ending(goodbye: &'static [u8]) -> (String, Arc<AtomicU32>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
         let url = format!("http://{}", listener.local_addr().expect("address"));
         let accepted = Arc::new(AtomicU32::new(0));
@@ -251,11 +251,11 @@ mod tests {
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
-                // Until the call itself has come; then the process is gone.
                 let mut bytes = [0; 4096];
                 let mut settled = false;
                 while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut bytes).await {
                     if std::mem::replace(&mut settled, true) {
+                        drop(tokio::io::AsyncWriteExt::write_all(&mut stream, goodbye).await);
                         break;
                     }
                     // An empty SETTINGS frame: this end speaks HTTP/2.
@@ -264,14 +264,26 @@ mod tests {
                 }
             }
         });
-        let clients = Clients::connect(&MeshConfig { auth_url: url, ..MeshConfig::default() });
-        let asking = clients.retry(|| {
-            let mut auth = clients.auth();
-            async move { auth.check_token(CheckTokenRequest::default()).await }
-        });
-        let status = asking.await.expect_err("nobody answers");
-        assert_eq!(crate::error::Refusal::from_status(&status).reason, crate::error::Reason::Unavailable, "{status:?}");
-        assert!(accepted.load(Ordering::Relaxed) >= 3, "each try came by a connection of its own");
+        (url, accepted)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_under_a_call_is_a_service_that_is_away() {
+        // A process that is killed says nothing; one that stops says GOAWAY, without an error, for all from stream 1 on.
+        let killed: &[u8] = &[];
+        let stopped: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for goodbye in [killed, stopped] {
+            let (url, accepted) = ending(goodbye).await;
+            let clients = Clients::connect(&MeshConfig { auth_url: url, ..MeshConfig::default() });
+            let asking = clients.retry(|| {
+                let mut auth = clients.auth();
+                async move { auth.check_token(CheckTokenRequest::default()).await }
+            });
+            let status = asking.await.expect_err("nobody answers");
+            let reason = crate::error::Refusal::from_status(&status).reason;
+            assert_eq!(reason, crate::error::Reason::Unavailable, "{status:?}");
+            assert!(accepted.load(Ordering::Relaxed) >= 3, "each try came by a connection of its own");
+        }
     }
 
     #[test]

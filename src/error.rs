@@ -252,10 +252,11 @@ fn timed_out(status: &Status) -> bool {
     sources(status).any(|error| error.is::<tonic::TimeoutExpired>())
 }
 
-/// Whether the connection broke under a call, as when the other process is killed: tonic tells it as `UNKNOWN`. What
-/// became of the call nobody knows.
+/// Whether the connection ended under a call: the other process was killed, which tonic tells as `UNKNOWN`, or it stopped
+/// in good order just then, which it tells as `INTERNAL`. What became of the call nobody knows. A status that the other
+/// process itself gave has no source.
 pub(crate) fn cut_off(status: &Status) -> bool {
-    status.code() == Code::Unknown
+    matches!(status.code(), Code::Unknown | Code::Internal)
         && sources(status).any(|error| error.is::<tonic::transport::Error>() || error.is::<hyper::Error>())
 }
 
