@@ -269,10 +269,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_ends_under_a_call_is_a_service_that_is_away() {
-        // A process that is killed says nothing; one that stops says GOAWAY, without an error, for all from stream 1 on.
+        // A process that is killed says nothing; one that stops says GOAWAY for all streams, without an error; one that
+        // has enough says it with ENHANCE_YOUR_CALM.
         let killed: &[u8] = &[];
         let stopped: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        for goodbye in [killed, stopped] {
+        let weary: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+        for goodbye in [killed, stopped, weary] {
             let (url, accepted) = ending(goodbye).await;
             let clients = Clients::connect(&MeshConfig { auth_url: url, ..MeshConfig::default() });
             let asking = clients.retry(|| {

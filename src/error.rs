@@ -252,11 +252,12 @@ fn timed_out(status: &Status) -> bool {
     sources(status).any(|error| error.is::<tonic::TimeoutExpired>())
 }
 
-/// Whether the connection ended under a call: the other process was killed, which tonic tells as `UNKNOWN`, or it stopped
-/// in good order just then, which it tells as `INTERNAL`. What became of the call nobody knows. A status that the other
-/// process itself gave has no source.
+/// Whether the connection ended under a call: the other process was killed, which tonic tells as `UNKNOWN`; it stopped in
+/// good order just then (`INTERNAL`); or it ended a connection on which too much went wrong at once, which is no word
+/// about this call (`RESOURCE_EXHAUSTED`). What became of the call nobody knows. A status that the other process itself
+/// gave has no source.
 pub(crate) fn cut_off(status: &Status) -> bool {
-    matches!(status.code(), Code::Unknown | Code::Internal)
+    matches!(status.code(), Code::Unknown | Code::Internal | Code::ResourceExhausted)
         && sources(status).any(|error| error.is::<tonic::transport::Error>() || error.is::<hyper::Error>())
 }
 

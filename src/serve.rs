@@ -242,6 +242,9 @@ fn builder(limits: &ServeLimits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams_max)
+        // A process that stood still for some seconds finds that its callers have given all of that up: the few that h2
+        // allows by itself would end the connection, and with it the calls that live.
+        .max_pending_accept_reset_streams(limits.http2_streams_max as usize)
         .max_header_list_size(limits.http2_header_bytes_max)
         .max_frame_size(limits.http2_frame_bytes_max)
         .keep_alive_interval(Duration::from_millis(limits.http2_ping_interval_ms))

@@ -24,7 +24,8 @@ pub struct ServeLimits {
     pub header_bytes_max: usize,
     /// Headers of an HTTP/1.1 request; default 100, which hyper parses without allocating.
     pub header_count_max: usize,
-    /// Requests at once on one HTTP/2 connection; default 1,024. A gateway sends a whole service's calls over one.
+    /// Requests at once on one HTTP/2 connection, and requests that may be given up before they were looked at; default
+    /// 1,024. A gateway sends a whole service's calls over one.
     pub http2_streams_max: u32,
     /// Bytes of an HTTP/2 request's headers after decompression; default 32 KiB, as in HTTP/1.1.
     pub http2_header_bytes_max: u32,

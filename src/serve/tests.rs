@@ -261,3 +261,37 @@ fn of_many_warnings_one_passes() {
     throttle.0 = Instant::now().checked_sub(WARNING_EVERY);
     assert!(throttle.pass());
 }
+
+/// One HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[tokio::test]
+async fn calls_that_were_given_up_unseen_do_not_end_the_connection_of_the_others() {
+    const GIVEN_UP: u32 = 500;
+    let running = start(Router::new().route("/", get(async || "here")), ServeLimits::default()).await;
+    let mut client = TcpStream::connect(running.addr).await.expect("connect");
+    // GET / over http, as three entries of the protocol's own table.
+    let get: &[u8] = &[0x82, 0x84, 0x86];
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    for stream in (0..GIVEN_UP).map(|number| 2 * number + 1) {
+        bytes.extend(frame(1, 5, stream, get));
+        bytes.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+    }
+    // The last one is not given up.
+    bytes.extend(frame(1, 5, 2 * GIVEN_UP + 1, get));
+    client.write_all(&bytes).await.expect("sent");
+    loop {
+        let mut head = [0; 9];
+        soon("a frame", client.read_exact(&mut head)).await.expect("the connection lasts");
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        soon("its payload", client.read_exact(&mut payload)).await.expect("the connection lasts");
+        assert_ne!(head[3], 7, "the connection is ended: {payload:?}");
+        if head[3] == 0 && payload == b"here" {
+            break;
+        }
+    }
+}
