@@ -24,6 +24,7 @@ use rustix::process::Signal;
 use crate::{
     kills::{self, Progress},
     mesh::{Mesh, Replica},
+    process,
     stores::{
         self, Kind,
         server::{Server, Store},
@@ -44,6 +45,8 @@ const PACE: Duration = Duration::from_millis(600);
 const FAULTS: usize = 10;
 /// Sends acknowledged between two faults at the least, so that each meets work in progress.
 const ACKS_BETWEEN: u64 = 100;
+/// A long run says after so many faults that it goes on.
+const TOLD_EVERY: usize = 20;
 /// How long a fault lasts, in milliseconds. A pause is longer than the deadline of most calls at its longest.
 const LASTS_MS: (u64, u64) = (50, 4_000);
 /// One time in so many, two fail at once.
@@ -94,7 +97,11 @@ impl Field {
         let sql = url(Store::Postgres);
         let environment = stores::environment(sql.clone(), url(Store::Mongodb).or(sql), url(Store::Redis));
         // A run may take longer than a token lives, and its clients do not refresh.
-        let plan = Mesh::plan().replicas(GATEWAYS, SERVICES).on(environment).set("auth.access_ttl_secs", 86_400);
+        let mut plan = Mesh::plan().replicas(GATEWAYS, SERVICES).on(environment).set("auth.access_ttl_secs", 86_400);
+        // A process that gives its store up at start is started again by whoever runs it; nobody does that here.
+        for section in ["auth.store", "user.store", "message.postgres", "message.mongodb"] {
+            plan = plan.set(&format!("{section}.start_secs"), wait::LIMIT.as_secs());
+        }
         Some(Self { mesh: plan.start(), stores })
     }
 
@@ -139,7 +146,11 @@ impl Field {
     /// Nothing has ended that was not told to.
     fn check(&self) {
         for replica in self.mesh.parts() {
-            assert!(self.mesh.runs(*replica), "{replica} has ended by itself");
+            assert!(
+                self.mesh.runs(*replica),
+                "{replica} has ended by itself:\n{}",
+                process::tail(&self.mesh.log(*replica))
+            );
         }
         for (store, server) in &self.stores {
             assert!(server.runs(), "{store:?} has ended by itself");
@@ -196,6 +207,9 @@ fn disturb(field: &Field, count: usize, progress: &Progress, rng: StdRng) -> Rec
         });
         if over.elapsed() > record.slowest.0 {
             record.slowest = (over.elapsed(), what);
+        }
+        if done / TOLD_EVERY < (done + faults.len()) / TOLD_EVERY {
+            wait::say(&format!("{} faults of {count}, {} sends acknowledged", done + faults.len(), progress.acks()));
         }
         done += faults.len();
         for fault in faults {

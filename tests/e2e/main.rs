@@ -34,6 +34,7 @@ mod messages;
 mod migrants;
 mod moving;
 mod once;
+mod outages;
 mod races;
 mod replicas;
 mod resume;

@@ -169,10 +169,14 @@ pub(crate) fn tails(folder: &Path) -> String {
         fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     paths.sort_unstable();
     for path in paths {
-        let log = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
-        let lines: Vec<_> = log.lines().collect();
-        let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-        text.push_str(&format!("--- the end of {} ---\n{tail}\n", path.display()));
+        text.push_str(&format!("--- the end of {} ---\n{}\n", path.display(), tail(&path)));
     }
     text
+}
+
+/// The last lines of one log.
+pub(crate) fn tail(path: &Path) -> String {
+    let log = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }

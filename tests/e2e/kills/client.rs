@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(40);
 /// How long an ack may take before the send is repeated: longer than any recovery seen.
 const ACK_LIMIT: Duration = Duration::from_secs(15);
 /// Codes that a client answers by trying again. A token may be spent by a connection whose answer was lost.
-const PASSING: [&str; 3] = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "TOKEN_SPENT"];
+pub(super) const PASSING: [&str; 3] = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "TOKEN_SPENT"];
 
 /// What it did and saw.
 pub(crate) struct Client {

@@ -52,6 +52,45 @@ impl Server {
         Some(server)
     }
 
+    /// A PostgreSQL that follows this one, with everything that is acknowledged from now on on both.
+    pub(crate) fn standby(&self) -> Self {
+        let folder = TempDir::with_prefix("switchboard-store-").expect("a folder");
+        let (data, port) = (prepare(folder.path()), self.port.to_string());
+        let arguments = ["-h", "127.0.0.1", "-p", &port, "-U", "switchboard", "-X", "stream", "-c", "fast", "-R", "-D"];
+        let mut copy = as_postgres("pg_basebackup");
+        check(&copy.args(arguments).arg(&data).current_dir(folder.path()).output().expect("pg_basebackup runs"));
+        let port = free_port();
+        let words = postgres_words(&data, port);
+        let standby = Self { store: Store::Postgres, port, words, running: Mutex::default(), folder };
+        standby.launch();
+        wait::until_blocking("the standby to follow", || {
+            (self.ask("SELECT count(*) FROM pg_stat_replication") == "1").then_some(())
+        });
+        // Only now: a start waits for nothing that is not there yet.
+        self.ask("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.ask("SELECT pg_reload_conf()");
+        wait::until_blocking("the standby to count", || {
+            (self.ask("SELECT sync_state FROM pg_stat_replication") == "sync").then_some(())
+        });
+        standby
+    }
+
+    /// Makes a standby the one that writes.
+    pub(crate) fn promote(&self) {
+        let mut promote = as_postgres("pg_ctl");
+        promote.args(["promote", "-w", "-D"]).arg(self.folder.path().join("data")).current_dir(self.folder.path());
+        check(&promote.output().expect("pg_ctl runs"));
+    }
+
+    /// What PostgreSQL answers to a statement, bare.
+    fn ask(&self, statement: &str) -> String {
+        let port = self.port.to_string();
+        let arguments = ["-h", "127.0.0.1", "-p", &port, "-U", "switchboard", "-d", "postgres", "-AtXqc", statement];
+        let output = as_postgres("psql").args(arguments).current_dir(self.folder.path()).output().expect("psql runs");
+        check(&output);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// What Redis answers to a command.
     pub(crate) fn ask_redis(&self, command: &[&str]) -> String {
         let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(command).output();
@@ -162,7 +201,10 @@ fn postgres_programs() -> Option<PathBuf> {
     let mut debian: Vec<_> = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().collect();
     debian.sort_by_key(|entry| std::cmp::Reverse(entry.file_name().to_string_lossy().parse::<u32>().unwrap_or(0)));
     folders.extend(debian.into_iter().map(|entry| entry.path().join("bin")));
-    folders.into_iter().find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+    let mut servers = folders.iter().filter(|folder| folder.join("postgres").exists());
+    // Links may lead to some of the programs only; where they lead to, all of them are.
+    let program = servers.find_map(|folder| std::fs::canonicalize(folder.join("initdb")).ok())?;
+    program.parent().map(Path::to_owned)
 }
 
 /// One of PostgreSQL's programs, which do not run as root.
