@@ -160,7 +160,7 @@ impl Loader {
                     let given = Given { value: Value::String(value.to_owned()), text: true, origin: Origin::Flag };
                     layer.insert(path.trim().to_owned(), given);
                 }
-                None => loader.errors.push(format!("--set {flag}: must be PATH=VALUE")),
+                None => loader.errors.push(format!("--set {}: must be PATH=VALUE", shown_path(flag))),
             }
         }
         loader.layers.push(layer);
@@ -191,7 +191,12 @@ impl Loader {
                 flatten("", &table, &Origin::File(path.to_owned()), &mut layer);
                 self.layers.push(layer);
             }
-            Err(error) => self.errors.push(format!("{}: is no TOML: {error}", path.display())),
+            Err(error) => {
+                // Only what and where: the error as a whole shows the line, in which a password may be.
+                let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+                let (line, message) = (before.matches('\n').count() + 1, error.message());
+                self.errors.push(format!("{}: is no TOML, in line {line}: {message}", path.display()));
+            }
         }
     }
 
@@ -288,6 +293,15 @@ impl Loader {
     pub fn finish(self) -> Result<(), ConfigError> {
         if self.errors.is_empty() { Ok(()) } else { Err(ConfigError { lines: self.errors }) }
     }
+}
+
+/// What may be shown of a flag without its sign, when nobody can tell where a secret would begin: the path that it begins
+/// with, if it is one of a section's.
+fn shown_path(flag: &str) -> &str {
+    let end = flag.find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_').unwrap_or(flag.len());
+    let path = &flag[..end];
+    let section = path.split_once('.').map(|(section, _)| section);
+    if section.is_some_and(|section| SECTIONS.contains(&section)) { path } else { "(hidden)" }
 }
 
 fn flatten(prefix: &str, table: &Table, origin: &Origin, out: &mut BTreeMap<String, Given>) {
@@ -493,6 +507,23 @@ mod tests {
         result.expect("good");
         assert_eq!(gateway.cookie.expose(), "hunter2");
         assert!(!format!("{gateway:?}{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_shown_for_it_may_be_a_secret() {
+        let file = "[gateway]\nport = 1\ncookie = 'hunter2\n";
+        let (_, result, _) =
+            load(file, &[], &["hunter2", "gateway.cookie:hunter2", "auth.store_url postgres://a:hunter2@b"]);
+        let text = result.expect_err("bad").to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        for part in [
+            "is no TOML, in line 3: ",
+            "--set (hidden): must",
+            "--set gateway.cookie: must",
+            "--set auth.store_url: must",
+        ] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
     }
 
     #[test]
