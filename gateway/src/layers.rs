@@ -28,6 +28,7 @@ use tower_http::{
 use crate::{address::Origin, edge::Edge, error::ErrorObject, limit::Class};
 
 mod cors;
+pub(crate) mod etag;
 mod headers;
 mod request_id;
 #[cfg(test)]
@@ -71,6 +72,9 @@ pub(crate) fn no_store() -> SetResponseHeaderLayer<HeaderValue> {
 /// An answer of fewer bytes fits into one packet anyway.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
+/// gzip, brotli or zstd, as the client prefers. Compressing what is secret beside what a stranger chose can give the secret
+/// away by its length; here no stranger's page can make a request in a user's name, since tokens are in no cookie.
+///
 /// The fastest level: most answers are JSON of a few kilobytes, for which a better one gains little.
 fn compression() -> CompressionLayer<impl Predicate> {
     let worthwhile = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::IMAGES);

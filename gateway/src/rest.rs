@@ -41,17 +41,18 @@ pub(crate) type Answer<T> = Result<T, ErrorObject>;
 /// The routes below `/api`.
 pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
     let limit = |class| middleware::from_fn_with_state((Arc::clone(edge), class), layers::limit_address);
-    OpenApiRouter::default().merge(auth::password_routes().route_layer(limit(Class::Auth))).merge(
-        auth::routes()
-            .merge(sessions::routes())
-            .merge(history::routes())
-            .merge(admin::routes())
-            .merge(users::routes())
-            .merge(rooms::routes())
-            .merge(members::routes())
-            .merge(messages::routes())
-            .route_layer(limit(Class::Rest)),
-    )
+    // What clients ask for again; a token for a socket is new each time, and nobody polls the audit log.
+    let polled = auth::profile_routes()
+        .merge(sessions::routes())
+        .merge(history::routes())
+        .merge(users::routes())
+        .merge(rooms::routes())
+        .merge(members::routes())
+        .merge(messages::routes())
+        .route_layer(middleware::from_fn(layers::etag::etag));
+    OpenApiRouter::default()
+        .merge(auth::password_routes().route_layer(limit(Class::Auth)))
+        .merge(auth::routes().merge(admin::routes()).merge(polled).route_layer(limit(Class::Rest)))
 }
 
 impl Edge {

@@ -2,7 +2,6 @@
 //! Nothing outside of the four places below is ever served.
 
 use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Component, Path},
     sync::Arc,
 };
@@ -21,7 +20,7 @@ use mesh::{
 };
 use rust_embed::RustEmbed;
 
-use crate::{edge::Edge, error::ErrorObject};
+use crate::{edge::Edge, error::ErrorObject, layers::etag};
 
 #[derive(RustEmbed)]
 #[folder = "../web/"]
@@ -89,18 +88,15 @@ async fn find(edge: &Edge, name: &str) -> Option<File> {
         return None;
     }
     let bytes = tokio::fs::read(folder.join(path)).await.ok()?;
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    Some(File { bytes: bytes.into(), content_type, etag: format!("W/\"{:x}\"", hasher.finish()) })
+    let etag = etag::of(&bytes);
+    Some(File { bytes: bytes.into(), content_type, etag })
 }
 
 impl File {
     /// The file, or 304 when the client has this version.
     pub(crate) fn answer(self, request: &HeaderMap, policy: HeaderValue) -> Response {
         let Self { bytes, content_type, etag } = self;
-        let same = |known: &str| known.trim() == etag || known.trim() == "*";
-        let known = request.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let mut response = if known.split(',').any(same) {
+        let mut response = if etag::is_known(request, &etag) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             Body::from(bytes).into_response()

@@ -4,7 +4,7 @@
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, ServerBuilder,
     header::HeaderBuilder,
-    path::{Operation, ParameterIn, PathItem},
+    path::{Operation, ParameterBuilder, ParameterIn, PathItem},
     schema::{ObjectBuilder, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     tag::TagBuilder,
@@ -15,6 +15,8 @@ use crate::error::ErrorObject;
 const ABOUT: &str = "Accounts, people, rooms and messages. The same routes are served under `/api` and `/api/v1`.\n\n\
     Times are RFC 3339 in UTC with milliseconds; ids are opaque. Every answer carries `x-request-id`. Unknown fields in \
     a body are ignored. Errors are one object: branch on its `code`, never on its `message`.\n\n\
+    Nothing personal may be kept by a cache (`cache-control: no-store`). Who asks again gives the `etag` of the answer that it has as \
+    `if-none-match`, and is sent nothing but 304 when that still holds. Answers are compressed with gzip, brotli or zstd.\n\n\
     Live delivery is over Socket.IO at the path `/socket`; `GET /api/auth/ws-token` gives the token for it.";
 
 /// The areas, in the order of the page.
@@ -39,6 +41,9 @@ const SHARED: [(&str, &str, &str); 8] = [
     ("DeadlineExceeded", "504", "DEADLINE_EXCEEDED: the answer did not come in time"),
 ];
 
+/// The name of the answer 304.
+const NOT_MODIFIED: &str = "NotModified";
+
 /// Completes the document that the routers made.
 pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
     document.info = InfoBuilder::new()
@@ -60,8 +65,34 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
     for (name, status, text) in SHARED {
         components.responses.insert(name.to_owned(), RefOr::T(shared(status, text)));
     }
+    components.responses.insert(NOT_MODIFIED.to_owned(), RefOr::T(not_modified()));
     document.paths.paths.values_mut().flat_map(operations).for_each(add_errors);
+    document.paths.paths.values_mut().filter_map(|item| item.get.as_mut()).for_each(add_condition);
     document
+}
+
+/// What a GET answers to who has its bytes already.
+fn not_modified() -> Response {
+    let text = ObjectBuilder::new().schema_type(Type::String).build();
+    let header = HeaderBuilder::new().schema(Some(text)).description(Some("The tag that was named")).build();
+    ResponseBuilder::new().description("Nothing has changed since `if-none-match`").header("etag", header).build()
+}
+
+/// The routes are those that `rest.rs` wraps in `layers::etag`.
+fn add_condition(operation: &mut Operation) {
+    let admin = operation.tags.iter().flatten().any(|tag| tag == "Admin");
+    if admin || operation.operation_id.as_deref() == Some("wsToken") {
+        return;
+    }
+    let parameter = ParameterBuilder::new()
+        .name("if-none-match")
+        .parameter_in(ParameterIn::Header)
+        .description(Some("The `etag` of an earlier answer: 304 and no body when it is still the same"))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build();
+    operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
+    let unchanged = RefOr::Ref(Ref::from_response_name(NOT_MODIFIED));
+    operation.responses.responses.insert("304".to_owned(), unchanged);
 }
 
 fn shared(status: &str, text: &str) -> Response {

@@ -34,10 +34,11 @@ pub(super) fn password_routes() -> OpenApiRouter<Arc<Edge>> {
 }
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Edge>> {
-    OpenApiRouter::default()
-        .routes(routes!(logout))
-        .routes(routes!(ws_token))
-        .routes(routes!(profile::get_profile, profile::update_profile))
+    OpenApiRouter::default().routes(routes!(logout)).routes(routes!(ws_token))
+}
+
+pub(super) fn profile_routes() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default().routes(routes!(profile::get_profile, profile::update_profile))
 }
 
 /// A user with the tokens of a new session.

@@ -18,9 +18,15 @@ use crate::{edge::Edge, layers, limit::Class};
 /// Keys rotate with an overlap of hours, so five minutes late is early enough.
 const CACHE: &str = "public, max-age=300";
 
+/// RFC 7517's own type.
+const TYPE: &str = "application/jwk-set+json";
+
 pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
     let limit = middleware::from_fn_with_state((Arc::clone(edge), Class::Rest), layers::limit_address);
-    OpenApiRouter::default().routes(routes!(jwks)).route_layer(limit)
+    OpenApiRouter::default()
+        .routes(routes!(jwks))
+        .route_layer(middleware::from_fn(layers::etag::etag))
+        .route_layer(limit)
 }
 
 /// A JSON Web Key Set (RFC 7517).
@@ -34,11 +40,11 @@ pub(crate) struct Jwks {
 
 /// The public keys of access tokens.
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "Accounts", operation_id = "jwks",
-    responses((status = 200, description = "The keys; may be cached for five minutes", body = Jwks)))]
+    responses((status = 200, description = "The keys; may be cached for five minutes", body = Jwks, content_type = TYPE)))]
 async fn jwks(State(edge): Shared) -> Answer<Response> {
     let assertion = edge.identity.assertion(ServiceName::Auth, None);
     let message = pb::GetJwksRequest {};
     let answer = edge.again(&assertion, message, async |request| edge.clients.auth().get_jwks(request).await).await?;
-    let headers = [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, CACHE)];
+    let headers = [(header::CONTENT_TYPE, TYPE), (header::CACHE_CONTROL, CACHE)];
     Ok((headers, answer.jwks_json).into_response())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
 use crate::fixture::{Mesh, answer, eventually};
@@ -194,6 +195,50 @@ async fn files_are_sent_again_only_when_they_have_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_again_is_sent_only_what_has_changed() {
+    let mesh = Mesh::start().await;
+    let document = document(&mesh).await;
+    let ada = mesh.person("ada").await;
+    let room = mesh.room(&ada, "public").await;
+    let place = |path: &str| match path {
+        "/api/users" => format!("/api/users?ids={}", ada.id),
+        "/api/users/{id}" => format!("/api/users/{}", ada.id),
+        path => path.replace("{id}", &room),
+    };
+    let ask = async |place: &str, tag: &HeaderValue| {
+        answer(mesh.request("GET", place).bearer_auth(&ada.token).header("if-none-match", tag)).await
+    };
+    let mut tagged = 0;
+    for (_, path) in CONTRACT.iter().filter(|(method, _)| *method == "get") {
+        let documented = document["paths"][path]["get"]["responses"]["304"].is_object();
+        assert_eq!(documented, !path.contains("/admin/") && *path != "/api/auth/ws-token", "{path}");
+        let place = place(path);
+        let first = mesh.get(&ada, &place).await;
+        assert_eq!(first.headers.contains_key("etag"), documented, "{path} {first:?}");
+        let cache = if path.ends_with("jwks.json") { "public, max-age=300" } else { "no-store" };
+        assert_eq!(first.headers["cache-control"], cache, "{path}");
+        if !documented {
+            continue;
+        }
+        tagged += 1;
+        let tag = &first.headers["etag"];
+        let again = ask(&place, tag).await;
+        assert_eq!((again.status.as_u16(), &again.body), (304, &json!("")), "{path}");
+        assert_eq!((&again.headers["etag"], &again.headers["cache-control"]), (tag, &first.headers["cache-control"]));
+        assert!(!again.headers.contains_key("content-type"), "{path} {again:?}");
+        let other = ask(&place, &HeaderValue::from_static("W/\"another\"")).await;
+        assert_eq!((other.status.as_u16(), &other.body), (200, &first.body), "{path}");
+    }
+    assert_eq!(tagged, 11);
+    let messages = format!("/api/rooms/{room}/messages");
+    let empty = mesh.get(&ada, &messages).await;
+    let sent = mesh.by(&ada, "POST", &messages, &json!({"content": "news"})).await;
+    assert!(!sent.headers.contains_key("etag"));
+    let news = ask(&messages, &empty.headers["etag"]).await;
+    assert_eq!((news.status.as_u16(), &news.body["messages"][0]["content"]), (200, &json!("news")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_public_keys_are_there_and_may_be_kept() {
     let mesh = Mesh::start().await;
     let keys = eventually(async || {
@@ -203,4 +248,7 @@ async fn the_public_keys_are_there_and_may_be_kept() {
     assert_eq!((&keys.body["keys"][0]["kty"], &keys.body["keys"][0]["crv"]), (&json!("OKP"), &json!("Ed25519")));
     assert!(keys.body["keys"][0].get("d").is_none());
     assert_eq!(keys.headers["cache-control"], "public, max-age=300");
+    let kind = keys.headers["content-type"].to_str().expect("text");
+    let documented = &document(&mesh).await["paths"]["/.well-known/jwks.json"]["get"]["responses"]["200"]["content"];
+    assert_eq!(documented.as_object().expect("types").keys().collect::<Vec<_>>(), [kind]);
 }

@@ -72,7 +72,9 @@ async fn answers_tell_browsers_what_they_may_do() {
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("script-src"), "{policy}");
         assert!(!headers.contains_key("strict-transport-security"));
     }
-    assert_eq!(headers("/api/auth/profile").await["cache-control"], "no-store");
+    for path in ["/api/nothing", "/api/auth/profile", "/nothing", "/docs/nothing"] {
+        assert_eq!(headers(path).await["cache-control"], "no-store", "{path}");
+    }
     let behind_tls = answer(mesh.request("GET", "/").header("x-forwarded-proto", "https")).await;
     assert!(behind_tls.headers.contains_key("strict-transport-security"));
 }
@@ -190,7 +192,7 @@ async fn answers_are_compressed_for_those_who_ask() {
     let raw = async |encoding: &str| {
         answer(mesh.request("GET", "/api/openapi.json").header("accept-encoding", encoding)).await.headers
     };
-    for encoding in ["gzip", "br"] {
+    for encoding in ["gzip", "br", "zstd"] {
         assert_eq!(raw(encoding).await["content-encoding"], encoding);
     }
     assert!(!raw("identity").await.contains_key("content-encoding"));
