@@ -115,6 +115,16 @@ pub struct Setting {
     pub value: String,
     /// Where it comes from.
     pub origin: Origin,
+    /// Whether it is a secret, which is hidden and may be given by the name of a file.
+    pub secret: bool,
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        env::variable(&self.path)
+    }
 }
 
 /// A value with its origin. Values of the environment and of flags are text until the field's type is known.
@@ -276,7 +286,7 @@ impl Loader {
             let hidden = lookup(defaults, &field).is_some_and(secret::is_secret);
             let value = if hidden { "(hidden)".to_owned() } else { given.value.to_string() };
             let origin = origins.get(&field).cloned().unwrap_or(Origin::Default);
-            self.settings.push(Setting { path: format!("{prefix}{field}"), value, origin });
+            self.settings.push(Setting { path: format!("{prefix}{field}"), value, origin, secret: hidden });
         }
     }
 

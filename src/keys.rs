@@ -138,6 +138,33 @@ pub fn init(data: &Path) -> Result<PathBuf, KeyError> {
     Ok(folder.path)
 }
 
+/// The private keys and secrets that are there, each looked at; makes none.
+///
+/// # Errors
+/// When one cannot be read, is damaged or open to others; in production also when they were made in development.
+pub fn look(config: &MeshConfig) -> Result<Vec<&'static str>, KeyError> {
+    let path = config.data.join("keys");
+    if config.profile == Profile::Production && path.join(MARK).exists() {
+        return Err(KeyError::Development { path });
+    }
+    let is_there = |name: &str, kind: &str| path.join(format!("{name}.{kind}")).exists();
+    let folder = KeyFolder { path: path.clone(), make: false, mark: false };
+    let mut there = Vec::new();
+    for name in SIGNING.into_iter().filter(|name| is_there(name, "key")) {
+        let path = folder.path.join(format!("{name}.key"));
+        SigningKey::from_pkcs8(&read(&path)?).ok_or(KeyError::Damaged { path })?;
+        there.push(name);
+    }
+    for name in SECRETS.into_iter().filter(|name| is_there(name, "secret")) {
+        folder.secret(name)?;
+        there.push(name);
+    }
+    Ok(there)
+}
+
+/// How many private keys and secrets a whole mesh has.
+pub const COUNT: usize = SIGNING.len() + SECRETS.len();
+
 /// The Ed25519 key of this name. Its public half is written beside it (`NAME.pub`, the raw key in base64url), for
 /// processes that verify and share the folder.
 ///
@@ -347,7 +374,9 @@ mod tests {
             let error = secret(&config, name).expect_err("missing").to_string();
             assert!(error.contains(&format!("{name}.secret is missing")), "{error}");
         }
+        assert!(look(&config).expect("none is no error").is_empty());
         init(data.path()).expect("made");
+        assert_eq!(look(&config).expect("good").len(), COUNT);
         for name in SIGNING {
             signing_key(&config, name).expect("there");
         }
@@ -363,5 +392,7 @@ mod tests {
         let refused = signing_key(&config(data.path(), Profile::Production), "auth-access");
         assert!(matches!(refused, Err(KeyError::Development { .. })));
         assert!(matches!(init(data.path()), Err(KeyError::Development { .. })));
+        assert!(matches!(look(&config(data.path(), Profile::Production)), Err(KeyError::Development { .. })));
+        assert_eq!(look(&config(data.path(), Profile::Development)).expect("good"), ["auth-access"]);
     }
 }

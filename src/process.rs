@@ -91,6 +91,15 @@ where
     })
 }
 
+/// Runs an operator's command to its end, without logs.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}
+
 /// Prints the error with its causes, and gives the exit code.
 #[expect(clippy::print_stderr, reason = "the logs may not be set up, and a person is waiting")]
 pub fn fail(name: &str, error: &dyn Error) -> ExitCode {

@@ -33,6 +33,12 @@ impl Millis {
         Self(secs.saturating_mul(1000))
     }
 
+    /// The time in the `date` of an HTTP answer: `Mon, 23 Nov 2026 10:00:00 GMT`.
+    #[must_use]
+    pub fn from_http_date(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc2822(text).ok().map(|time| Self(time.timestamp_millis()))
+    }
+
     /// This much later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
@@ -101,6 +107,12 @@ mod tests {
         assert_eq!(Millis(-1).to_rfc3339(), "1969-12-31T23:59:59.999Z");
         assert_eq!(Millis(951_782_400_123).to_rfc3339(), "2000-02-29T00:00:00.123Z");
         assert_eq!(Millis(1_795_428_000_007).to_rfc3339(), "2026-11-23T10:00:00.007Z");
+    }
+
+    #[test]
+    fn the_date_of_an_answer_is_read() {
+        assert_eq!(Millis::from_http_date("Mon, 23 Nov 2026 10:00:00 GMT"), Some(Millis(1_795_428_000_000)));
+        assert_eq!(Millis::from_http_date("yesterday"), None);
     }
 
     #[test]

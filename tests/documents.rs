@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
+    "docs/cli.md",
     "docs/deploy.md",
     "docs/errors.md",
     "docs/scale.md",

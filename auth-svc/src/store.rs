@@ -512,6 +512,12 @@ pub async fn open(
     })
 }
 
+/// The file of a store in SQLite, whether it is there or not.
+#[must_use]
+pub fn sqlite_file(url: &Secret, data: &Path) -> Option<PathBuf> {
+    if let Ok(Backend::Sqlite(path)) = Backend::of(url, data) { Some(path) } else { None }
+}
+
 /// Brings the tables of the store that the URL names up to date, apart from any service.
 ///
 /// # Errors

@@ -91,6 +91,15 @@ struct Session {
     missing: bool,
 }
 
+/// Asks the Redis of the configuration for a connection, and lets it go.
+///
+/// # Errors
+/// When the URL makes no sense, a file cannot be read, or Redis gives none.
+pub async fn reach(mesh: &MeshConfig) -> Result<(), RelayError> {
+    let server = Server::new(mesh.redis_url.expose(), &mesh.redis).map_err(RelayError)?;
+    server.reach().await.map_err(RelayError)
+}
+
 impl Relay {
     /// The relay between a hub and its outlet's other end. It does nothing until it [runs](Self::run).
     ///

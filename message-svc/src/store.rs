@@ -244,6 +244,12 @@ pub async fn open(config: &MessageSection, data: &Path, migrations: Migrations) 
     })
 }
 
+/// The file of a store in SQLite, whether it is there or not.
+#[must_use]
+pub fn sqlite_file(url: &Secret, data: &Path) -> Option<PathBuf> {
+    if let Ok(Backend::Sqlite(path)) = Backend::of(url, data) { Some(path) } else { None }
+}
+
 /// Brings the tables, or collections, of the store that the settings name up to date, apart from any service.
 ///
 /// # Errors

@@ -32,6 +32,16 @@ const KNOWN: [(&str, &str); 21] = [
     ("SWITCHBOARD_LOG_FORMAT", "mesh.telemetry.format"),
 ];
 
+/// The variable that sets this: the name that operators know, or the path's own. A secret has another one that ends in
+/// `_FILE`.
+pub(super) fn variable(path: &str) -> String {
+    // Of two names the later one is ours: SWITCHBOARD_LOG.
+    match KNOWN.iter().rev().find(|(_, known)| *known == path) {
+        Some((name, _)) => (*name).to_owned(),
+        None => format!("SWITCHBOARD_{}", path.replace('.', "__").to_uppercase()),
+    }
+}
+
 /// The settings that the environment gives. A name that starts with `SWITCHBOARD_` and means nothing is an error.
 pub(super) fn read(environment: HashMap<String, String>, errors: &mut Vec<String>) -> Vec<(String, Given)> {
     let mut names: Vec<_> = environment.into_iter().collect();

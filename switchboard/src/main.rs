@@ -1,15 +1,18 @@
 //! The `switchboard` binary: all of Switchboard in one process (`switchboard up`, the default), and the operator's
 //! commands. It owns the command line alone; `up.rs` wires the four services, `settings.rs` shows settings,
-//! `stores.rs` has what goes to the stores past the services.
+//! `doctor.rs` looks at what they name, `stores.rs` has what goes to the stores past the services. `docs/cli.md` lists every
+//! command.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use mesh::config::Flags;
 use message_svc::store::Upkeep;
 
 mod backup;
 mod banner;
+mod doctor;
 mod moving;
 mod settings;
 mod stores;
@@ -95,6 +98,23 @@ enum Command {
     /// Accounts, on the store itself; the services may run or not.
     #[command(subcommand)]
     Users(UsersCommand),
+    /// Looks at everything that the settings name, from here, and says what to do about what is wrong.
+    ///
+    /// Keys, stores and their tables, Redis, the three services, the clock, the limit on open files. It changes nothing.
+    #[command(
+        after_help = "Exit codes: 0 all is well, warnings aside; 1 something is not; 2 the settings are not good."
+    )]
+    Doctor {
+        /// Says it as one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints what makes a shell complete these commands.
+    #[command(after_help = "bash: source <(switchboard completions bash)")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -119,7 +139,17 @@ enum ConfigCommand {
     /// Says what is wrong with it, if anything.
     Check,
     /// Prints every setting with where it comes from; secrets are hidden.
-    Show,
+    Show {
+        /// As one JSON object, by path.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints what every setting means, its default and its variable, as Markdown.
+    Docs {
+        /// As one JSON object, by path.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -127,7 +157,13 @@ fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Up) {
         Command::Up => up::run(&cli.flags),
         Command::Config(ConfigCommand::Check) => settings::check(&cli.flags),
-        Command::Config(ConfigCommand::Show) => settings::show(&cli.flags),
+        Command::Config(ConfigCommand::Show { json }) => settings::show(&cli.flags, json),
+        Command::Config(ConfigCommand::Docs { json }) => settings::docs(json),
+        Command::Doctor { json } => doctor::run(&cli.flags, json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "switchboard", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
         Command::Users(UsersCommand::Promote { name, role }) => users::promote(&cli.flags, &name, &role),
         Command::Keys(KeysCommand::Init) => settings::init_keys(&cli.flags),
         Command::Export { file } => moving::export(&cli.flags, file),
@@ -136,5 +172,44 @@ fn main() -> ExitCode {
         Command::Restored => stores::upkeep(&cli.flags, Upkeep::RenewLogs),
         Command::Rebuild => stores::upkeep(&cli.flags, Upkeep::Rebuild),
         Command::Migrate { json } => stores::migrate(&cli.flags, json),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Every command that does something, by its whole name.
+    fn commands(command: &clap::Command, name: &str, out: &mut BTreeSet<String>) {
+        let name = format!("{name}{}", command.get_name());
+        if command.has_subcommands() {
+            command.get_subcommands().for_each(|inner| commands(inner, &format!("{name} "), out));
+        } else {
+            out.insert(name);
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_page_of_commands_lists_every_command_and_no_other() {
+        let mut real = BTreeSet::new();
+        commands(&Cli::command(), "", &mut real);
+        let page = include_str!("../../docs/cli.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `switchboard"));
+        // `users promote NAME ROLE`: arguments are capitals, options begin with a bracket.
+        let is_name = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        let told: BTreeSet<_> = rows
+            .filter_map(|row| row.split('`').next())
+            .map(|row| {
+                row.split_whitespace().take_while(is_name).fold("switchboard".to_owned(), |all, word| all + " " + word)
+            })
+            .collect();
+        assert_eq!(told, real);
     }
 }

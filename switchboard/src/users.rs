@@ -32,8 +32,7 @@ pub(crate) fn promote(flags: &Flags, name: &str, role: &str) -> ExitCode {
 }
 
 fn wait<T>(work: impl Future<Output = Result<T, OperatorError>>) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| error.to_string())?.block_on(work).map_err(|error| error.to_string())
+    process::block_on(work).map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 #[expect(clippy::print_stderr, reason = "it is what the command is for")]

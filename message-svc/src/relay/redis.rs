@@ -86,6 +86,11 @@ impl Server {
         Ok(Self { target, connect: config.connect(), answer: config.answer() })
     }
 
+    /// A connection that nothing is done with.
+    pub(super) async fn reach(&self) -> Result<(), LinkError> {
+        self.open(AsyncConnectionConfig::new()).await.map(drop)
+    }
+
     /// A new connection, on which the receiver gets what is published.
     pub(super) async fn connect(&self, receiver: Arc<Receiver>) -> Result<Link, LinkError> {
         let lost = CancellationToken::new();
@@ -100,18 +105,19 @@ impl Server {
             }
             Ok(())
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect))
-            .set_response_timeout(Some(self.answer))
-            .set_push_sender(push);
-        let connection = match &self.target {
-            Target::Nodes(nodes) => self.first(nodes, &config).await?,
+        let connection = self.open(AsyncConnectionConfig::new().set_push_sender(push)).await?;
+        Ok(Link { connection, lost })
+    }
+
+    async fn open(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, LinkError> {
+        let config = config.set_connection_timeout(Some(self.connect)).set_response_timeout(Some(self.answer));
+        match &self.target {
+            Target::Nodes(nodes) => self.first(nodes, &config).await,
             Target::Sentinels(sentinels) => {
                 let master = self.soon(self.connect, sentinels.master()).await?;
-                self.one(&master, &config).await?
+                self.one(&master, &config).await
             }
-        };
-        Ok(Link { connection, lost })
+        }
     }
 
     /// The first node that answers.
