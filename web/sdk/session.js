@@ -1,6 +1,7 @@
 // The session: tokens, their renewal, and REST calls made with them. Owns what is kept in storage. Knows nothing of
 // sockets or rooms; switchboard.js decides what the end of a session means.
 
+import { Answers } from './answers.js';
 import { SwitchboardError } from './errors.js';
 import { STORAGE_KEYS, after, inBackground } from './options.js';
 
@@ -18,15 +19,18 @@ const CHANNEL = 'switchboard.session';
  * @param {Options} options
  * @param {string} method
  * @param {string} path Below the API's root.
- * @param {{body?: unknown, bearer?: string}} [extra]
+ * @param {{body?: unknown, bearer?: string, answers?: Answers}} [extra] With `answers`, one that is known already is not sent
+ *   again.
  * @returns {Promise<any>} The answer's JSON.
  * @throws {SwitchboardError}
  */
-export async function call(options, method, path, { body, bearer } = {}) {
+export async function call(options, method, path, { body, bearer, answers } = {}) {
   /** @type {Record<string, string>} */
   const headers = { accept: 'application/json' };
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (bearer !== undefined) headers.authorization = `Bearer ${bearer}`;
+  const known = method === 'GET' ? answers?.find(path) : undefined;
+  if (known !== undefined) headers['if-none-match'] = known.etag;
   const abort = new AbortController();
   const cancel = after(options.requestTimeoutMs, () => abort.abort());
   try {
@@ -34,8 +38,13 @@ export async function call(options, method, path, { body, bearer } = {}) {
       method, headers, signal: abort.signal, credentials: 'omit', cache: 'no-store',
       body: body === undefined ? undefined : JSON.stringify(body),
     });
-    const answer = parseJson(await response.text());
-    if (response.ok && answer?.success !== false) return answer;
+    if (response.status === 304 && known !== undefined) return parseJson(known.text);
+    const text = await response.text();
+    const answer = parseJson(text);
+    if (response.ok && answer?.success !== false) {
+      if (method === 'GET') answers?.keep(path, response.headers.get('etag'), text);
+      return answer;
+    }
     const retryAfterMs = (Number(response.headers.get('retry-after')) || 0) * 1000;
     throw SwitchboardError.fromBody(answer, { status: response.status, retryAfterMs });
   } catch (failure) {
@@ -66,6 +75,7 @@ export class SessionKeeper {
   #session = null;
   /** @type {Promise<Session> | null} */
   #renewing = null;
+  #answers = new Answers();
   #cancelRenewal = () => {};
   /** @type {BroadcastChannel | null} */
   #channel = null;
@@ -120,14 +130,15 @@ export class SessionKeeper {
    */
   async request(method, path, body) {
     const session = await this.#fresh();
+    const answers = this.#answers;
     try {
-      return await call(this.#options, method, path, { body, bearer: session.accessToken });
+      return await call(this.#options, method, path, { body, bearer: session.accessToken, answers });
     } catch (failure) {
       const error = SwitchboardError.from(failure);
       // A wrong password is a 401 as well, and no matter of tokens.
       if (error.status !== 401 || error.code === 'INVALID_CREDENTIALS') throw error;
       const renewed = await this.renew(session.accessToken);
-      return await call(this.#options, method, path, { body, bearer: renewed.accessToken });
+      return await call(this.#options, method, path, { body, bearer: renewed.accessToken, answers });
     }
   }
 
@@ -219,6 +230,8 @@ export class SessionKeeper {
 
   /** @param {Session | null} session */
   #use(session) {
+    // A new store, not an emptied one: a call that is under way must not bring its answer into it.
+    if (session?.user.id !== this.#session?.user.id) this.#answers = new Answers();
     this.#session = session;
     this.#cancelRenewal();
     if (session !== null) this.#renewLater(session.renewAtMs - Date.now());

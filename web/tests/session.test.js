@@ -34,6 +34,25 @@ test('a login is by username or by email', async () => {
   await assert.rejects(client.login(ada.username, 'wrong'), { code: 'INVALID_CREDENTIALS' });
 });
 
+test('a list that has not changed is not sent again, and one that has is', async () => {
+  const { client, network } = world.client();
+  await client.register({ username: 'lists', email: 'lists@example.org', password: 'correct horse' });
+  network.sent.length = 0;
+  const first = await client.api.rooms();
+  const again = await client.api.rooms();
+  assert.deepEqual([again, network.sent], [first, ['new', 'same']]);
+  again.push('a change by the page');
+  assert.deepEqual(await client.api.rooms(), first);
+  const room = await client.api.createRoom('news');
+  assert.deepEqual((await client.api.rooms()).map(({ id }) => id), [...first.map(({ id }) => id), room.id]);
+  assert.deepEqual(network.sent, ['new', 'same', 'same', 'changed']);
+  await client.logout();
+  await client.register({ username: 'others', email: 'others@example.org', password: 'correct horse' });
+  network.sent.length = 0;
+  await client.api.rooms();
+  assert.deepEqual(network.sent, ['new'], 'nothing of another person is kept');
+});
+
 test('an expired access token is renewed once for many calls', async () => {
   const ada = await world.person();
   world.server.accounts.expireAccessTokens();

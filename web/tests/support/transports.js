@@ -1,6 +1,8 @@
 // Brings a client and the fake server together within one process: a `fetch` and a `WebSocket` to give to the SDK, with
 // the network's own failures as switches.
 
+import { createHash } from 'node:crypto';
+
 /** A network between one client and a server. */
 export class FakeNetwork {
   /** Whether calls and connections fail. */
@@ -8,6 +10,8 @@ export class FakeNetwork {
   /** Frames in either direction vanish, and nobody is told. */
   deaf = false;
   opened = 0;
+  /** What each good answer to GET was to the client: 'new', 'same' as the one that it has, or 'changed'. */
+  sent = [];
   #open = new Set();
 
   constructor(server) {
@@ -18,7 +22,15 @@ export class FakeNetwork {
       if (network.down) throw new TypeError('fetch failed');
       const answer = server.handle(method, url, headers, body === undefined ? undefined : JSON.parse(body));
       await turn();
-      return new Response(JSON.stringify(answer.body), { status: answer.status, headers: answer.headers });
+      const text = JSON.stringify(answer.body);
+      if (method !== 'GET' || answer.status !== 200) {
+        return new Response(text, { status: answer.status, headers: answer.headers });
+      }
+      const etag = `W/"${createHash('sha256').update(text).digest('base64url')}"`;
+      const named = headers['if-none-match'];
+      const known = named === etag;
+      network.sent.push(known ? 'same' : named === undefined ? 'new' : 'changed');
+      return new Response(known ? null : text, { status: known ? 304 : 200, headers: { ...answer.headers, etag } });
     };
     this.WebSocket = class {
       constructor(url) {
