@@ -16,7 +16,7 @@ use crate::{
     proto::{
         auth::v1::{
             CheckTokenRequest, admin_service_client::AdminServiceClient, auth_service_client::AuthServiceClient,
-            auth_service_server,
+            auth_service_server, factor_service_client::FactorServiceClient,
         },
         message::v1::{message_service_client::MessageServiceClient, message_service_server},
         user::v1::{user_service_client::UserServiceClient, user_service_server},
@@ -97,6 +97,12 @@ impl Clients {
     #[must_use]
     pub fn admin(&self) -> AdminServiceClient<Route> {
         AdminServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
+    }
+
+    /// auth-svc, for second factors.
+    #[must_use]
+    pub fn factor(&self) -> FactorServiceClient<Route> {
+        FactorServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
     }
 
     /// user-svc.

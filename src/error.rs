@@ -53,6 +53,10 @@ reasons! {
     AccountExists = "ACCOUNT_EXISTS", AlreadyExists, 400;
     /// Unknown account or wrong password.
     InvalidCredentials = "INVALID_CREDENTIALS", Unauthenticated, 401;
+    /// The password was right, and a second factor is asked.
+    MfaRequired = "MFA_REQUIRED", Unauthenticated, 401;
+    /// The second factor's code is wrong, or was used.
+    MfaCodeInvalid = "MFA_CODE_INVALID", Unauthenticated, 401;
     /// The call needs a caller and has none.
     Unauthorized = "UNAUTHORIZED", Unauthenticated, 401;
     /// The token was good once.

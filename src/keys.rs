@@ -118,7 +118,7 @@ pub(crate) fn thumbprint(x: &str) -> String {
 const SIGNING: [&str; 5] =
     ["auth-access", "service-auth-svc", "service-gateway", "service-message-svc", "service-user-svc"];
 /// The names of all secrets that the processes use.
-const SECRETS: [&str; 2] = ["auth-refresh", "gateway-ws"];
+const SECRETS: [&str; 3] = ["auth-refresh", "auth-seal", "gateway-ws"];
 /// The file that says that the keys beside it were made by a process in development.
 const MARK: &str = "MADE-IN-DEVELOPMENT";
 

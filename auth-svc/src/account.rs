@@ -1,6 +1,6 @@
-//! Accounts: the names that people log in with, registration, login, and changes of username and password.
-//! It knows neither gRPC nor SQL. Sessions and their tokens are in `session.rs`, hashing in `password.rs`, news to
-//! user-svc in `outbox.rs`.
+//! Accounts: the names that people log in with, registration, and changes of username and password.
+//! It knows neither gRPC nor SQL. Logging in is in `login.rs`, sessions and their tokens in `session.rs`, hashing in
+//! `password.rs`, news to user-svc in `outbox.rs`.
 
 use std::sync::Arc;
 
@@ -13,18 +13,20 @@ use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
 use crate::{
-    audit::{self, Entry, Event},
+    audit::{Entry, Event},
     error::Error,
+    factor::{Binding, Factors},
+    login::{Attempt, LoggedIn},
     outbox::Outbox,
     password::{Password, Passwords},
     proof::Method,
     role::Role,
     session::{Client, SessionId, Sessions, Tokens},
-    store::{Created, Credentials, NewAccount, Opened, Opening, PasswordChange, PasswordChanged, Renamed, Store},
+    store::{Created, Credentials, NewAccount, PasswordChange, PasswordChanged, Renamed, Store},
 };
 
 /// How often a login is judged again when its password changes in the same moment.
-const RACES_MAX: u32 = 3;
+pub(crate) const RACES_MAX: u32 = 3;
 
 /// The id of an account, which is the id of its user everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -198,6 +200,8 @@ pub struct Accounts {
     pub passwords: Passwords,
     /// What opens and ends sessions.
     pub sessions: Arc<Sessions>,
+    /// What judges second factors.
+    pub factors: Arc<Factors>,
     /// What tells user-svc.
     pub outbox: Arc<Outbox>,
 }
@@ -230,7 +234,7 @@ impl Accounts {
             created_at: now,
             delivery_due_at: self.outbox.workers_may_take_at(now),
         };
-        let planned = self.sessions.plan(account.id, &registration.client, now);
+        let planned = self.sessions.plan(account.id, &[Method::Password], &registration.client, now);
         let audit = [Event::AccountRegistered, Event::LoginRegistered]
             .map(|event| Entry::own(event, account.id, &registration.client, now).session(planned.session.id));
         match self.store.create_account(&account, &planned.session, &audit).await? {
@@ -254,92 +258,25 @@ impl Accounts {
             return Err(Error::AccountExists);
         }
         self.outbox.deliver_now(there.account.id).await;
-        let login = Login::Username(registration.username.key());
-        match self.login(login, &registration.password, &registration.client).await {
-            Err(Error::InvalidCredentials) => Err(Error::AccountExists),
-            other => other,
-        }
-    }
-
-    /// Opens a session. An unknown name costs what a wrong password costs.
-    ///
-    /// # Errors
-    /// [`Error::InvalidCredentials`], or [`Error::PasswordsBusy`].
-    pub async fn login(&self, login: Login, password: &Password, client: &Client) -> Result<(Account, Tokens), Error> {
-        for _ in 0..RACES_MAX {
-            let found = self.store.credentials(&login).await?;
-            let Credentials { account, password_hash } =
-                self.verified(found, password, Event::LoginPassword, client).await?;
-            let rehash = match self.passwords.is_outdated(&password_hash) {
-                true => Some(self.passwords.hash(password).await?),
-                false => None,
-            };
-            let now = Millis::now();
-            let planned = self.sessions.plan(account.id, client, now);
-            let opening = Opening {
-                session: planned.session.clone(),
-                verified_hash: password_hash,
-                rehash,
-                sessions_max: self.sessions.limits.per_account_max,
-                revoked_until: self.sessions.revoked_until(now),
-                audit: vec![Entry::own(Event::LoginPassword, account.id, client, now).session(planned.session.id)],
-                over_limit: Entry::own(Event::SessionOverLimit, account.id, client, now),
-            };
-            match self.store.open_session(&opening).await? {
-                Opened::PasswordChanged => {}
-                Opened::Open { head } => {
-                    self.sessions.published(head).await;
-                    let tokens = self.sessions.tokens(&planned, &account.roles)?;
-                    return Ok((account, tokens));
-                }
-            }
-        }
-        Err(Error::InvalidCredentials)
-    }
-
-    /// The account whose password this is. A refusal is recorded as a failed `event`, also for an account that is not
-    /// there: so that it takes the same time, and because whoever guesses is to be found in the log.
-    async fn verified(
-        &self,
-        found: Option<Credentials>,
-        password: &Password,
-        event: Event,
-        client: &Client,
-    ) -> Result<Credentials, Error> {
-        let matches = match &found {
-            None => self.passwords.verify_nobody(password).await.map(|()| false)?,
-            Some(credentials) => self.passwords.verify(password, &credentials.password_hash).await?,
+        let attempt = Attempt {
+            login: Login::Username(registration.username.key()),
+            password: &registration.password,
+            device: None,
+            binding: Binding::nowhere(),
         };
-        let entry = Entry::new(event, client, Millis::now());
-        let refused = match found {
-            Some(credentials) if matches => return Ok(credentials),
-            Some(credentials) => entry.on(credentials.account.id).failed("wrong password"),
-            None => entry.failed("unknown account"),
-        };
-        audit::record(self.store.as_ref(), refused).await?;
-        Err(Error::InvalidCredentials)
-    }
-
-    /// Proves whose a session is by the account's password; until when that is fresh.
-    ///
-    /// # Errors
-    /// [`Error::InvalidCredentials`] when the password is wrong, [`Error::PasswordsBusy`].
-    pub async fn reauthenticate(
-        &self,
-        user: UserId,
-        session: SessionId,
-        password: &Password,
-        client: &Client,
-    ) -> Result<Millis, Error> {
-        let credentials = self.store.credentials_by_id(user).await?.ok_or(Error::Unauthorized)?;
-        self.verified(Some(credentials), password, Event::SessionReauthenticated, client).await?;
-        self.sessions.proved(user, session, &[Method::Password], client).await
+        match self.login(&attempt, &registration.client).await {
+            Ok(LoggedIn::Open(account, tokens)) => Ok((account, tokens)),
+            // One with a second factor was registered long ago.
+            Ok(LoggedIn::Challenged(_)) | Err(Error::InvalidCredentials) => Err(Error::AccountExists),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sets a new password and ends every session but the caller's; how many ended.
     ///
     /// # Errors
-    /// [`Error::InvalidCredentials`] when the current password is wrong.
+    /// [`Error::InvalidCredentials`] when the current password is wrong; [`Error::ReauthenticationRequired`] when the
+    /// account has a second factor and the session has not given it lately.
     pub async fn change_password(
         &self,
         user: UserId,
@@ -348,6 +285,9 @@ impl Accounts {
         new: &Password,
         client: &Client,
     ) -> Result<u32, Error> {
+        if self.factors.of(user).await?.totp_confirmed_at.is_some() {
+            self.sessions.require_fresh(session).await?;
+        }
         for _ in 0..RACES_MAX {
             let credentials = self.store.credentials_by_id(user).await?.ok_or(Error::Unauthorized)?;
             let verified = self.verified(Some(credentials), current, Event::PasswordChanged, client).await?;

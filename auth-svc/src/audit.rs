@@ -46,6 +46,8 @@ events! {
     LoginPassword = "login.password";
     /// A session was opened by registering.
     LoginRegistered = "login.registered";
+    /// A session was opened by a code of the second factor, or refused to a wrong one.
+    LoginSecondFactor = "login.second_factor";
     /// A session was ended by its own user.
     SessionLogout = "session.logout";
     /// A session was ended from another one.
@@ -60,6 +62,18 @@ events! {
     PasswordChanged = "password.changed";
     /// A session proved again whose it is, or could not; the detail says how.
     SessionReauthenticated = "session.reauthenticated";
+    /// An authenticator app was added.
+    TotpAdded = "factor.totp_added";
+    /// The authenticator app was removed, with recovery codes and remembered devices.
+    TotpRemoved = "factor.totp_removed";
+    /// New recovery codes were made; the old ones are good no more.
+    RecoveryCodesMade = "factor.recovery_codes_made";
+    /// A recovery code was used.
+    RecoveryCodeUsed = "factor.recovery_code_used";
+    /// A device need not give a code for a while.
+    DeviceRemembered = "factor.device_remembered";
+    /// Every remembered device was forgotten.
+    DevicesForgotten = "factor.devices_forgotten";
     /// An account was given another role; the detail says which.
     RoleSet = "role.set";
     /// The audit log was read as a whole.

@@ -9,7 +9,9 @@ use std::{
 use mesh::config::{Loader, MeshConfig, Problems, Secret, Section, StoreLimits};
 use serde::{Deserialize, Serialize};
 
-use crate::{outbox::OutboxLimits, password::PasswordLimits, revocation::FeedLimits, session::SessionLimits};
+use crate::{
+    factor::FactorLimits, outbox::OutboxLimits, password::PasswordLimits, revocation::FeedLimits, session::SessionLimits,
+};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
 /// The contract's: a heartbeat a second.
@@ -61,6 +63,14 @@ pub struct AuthSection {
     /// Seconds that a proof of who one is (a login, a password given again) is enough for a sensitive call. Default 600:
     /// long enough to find the button, too short for whoever finds the laptop open.
     pub fresh_secs: u64,
+    /// What authenticator apps call this installation, 1–64 characters without a colon. Default `Switchboard`.
+    pub mfa_issuer: String,
+    /// Seconds between the password and the code of a login. Default 300: enough to find the phone.
+    pub mfa_ticket_secs: u64,
+    /// Seconds that a remembered device need not give a code; 0 for never. Default 30 days: each device is asked monthly.
+    pub remember_device_secs: u64,
+    /// Devices of one account that are remembered; one more forgets the oldest. Default 20.
+    pub remembered_devices_max: u32,
     /// A database of places in `MaxMind`'s format (`.mmdb`), for people who look at their sessions. Default empty: places
     /// stay empty too.
     pub places: std::path::PathBuf,
@@ -112,6 +122,10 @@ impl Default for AuthSection {
             refresh_idle_secs: 7 * DAY_SECS,
             session_secs_max: 90 * DAY_SECS,
             fresh_secs: 600,
+            mfa_issuer: "Switchboard".to_owned(),
+            mfa_ticket_secs: 300,
+            remember_device_secs: 30 * DAY_SECS,
+            remembered_devices_max: 20,
             places: std::path::PathBuf::new(),
             audit_keep_days: 180,
             sessions_per_account_max: 50,
@@ -148,6 +162,13 @@ impl Section for AuthSection {
             problems.push("session_secs_max", "must not be less than refresh_idle_secs or access_ttl_secs");
         }
         problems.range("fresh_secs", self.fresh_secs, 1, DAY_SECS);
+        let issuer = self.mfa_issuer.as_str();
+        if !(1..=64).contains(&issuer.chars().count()) || issuer.contains(':') || issuer.chars().any(char::is_control) {
+            problems.push("mfa_issuer", "must have 1–64 characters, none of them a colon");
+        }
+        problems.range("mfa_ticket_secs", self.mfa_ticket_secs, 10, 3_600);
+        problems.range("remember_device_secs", self.remember_device_secs, 0, 400 * DAY_SECS);
+        problems.range("remembered_devices_max", self.remembered_devices_max, 1, 1_000);
         problems.range("audit_keep_days", self.audit_keep_days, 1, 36_500);
         problems.range("sessions_per_account_max", self.sessions_per_account_max, 1, 10_000);
         // 7 MiB is the least that OWASP lists, with five passes.
@@ -200,6 +221,15 @@ impl AuthSection {
             per_account_max: self.sessions_per_account_max,
             revocation_keep: Duration::from_secs(self.revocation_keep_secs),
             fresh: Duration::from_secs(self.fresh_secs),
+        }
+    }
+
+    pub(crate) fn factors(&self) -> FactorLimits {
+        FactorLimits {
+            issuer: self.mfa_issuer.clone(),
+            ticket: Duration::from_secs(self.mfa_ticket_secs),
+            remember: Duration::from_secs(self.remember_device_secs),
+            devices_max: self.remembered_devices_max,
         }
     }
 

@@ -28,6 +28,21 @@ pub enum Error {
     /// The session has not proved lately enough whose it is.
     #[error("Prove again who you are: this needs a login or a password of the last minutes")]
     ReauthenticationRequired,
+    /// The account has a second factor, and no code of it was given.
+    #[error("A code of the second factor is required")]
+    MfaRequired,
+    /// The code is wrong, was used, or is of another time.
+    #[error("The code is not good: it is wrong, was used, or is of another time")]
+    MfaCodeInvalid,
+    /// Too many wrong codes in a row; the app is asked again after this time.
+    #[error("Too many wrong codes; try again later, or use a recovery code")]
+    MfaHeld(Duration),
+    /// The account has an authenticator already.
+    #[error("The account has an authenticator already; remove it first")]
+    FactorExists,
+    /// The account has no authenticator, or none was started.
+    #[error("There is no authenticator to do this with")]
+    FactorMissing,
     /// The token is none of ours.
     #[error("Unauthorized")]
     TokenInvalid,
@@ -87,6 +102,11 @@ impl From<Error> for Refusal {
             Error::InvalidCredentials => Reason::InvalidCredentials,
             Error::Unauthorized => Reason::Unauthorized,
             Error::ReauthenticationRequired => Reason::ReauthenticationRequired,
+            Error::MfaRequired => Reason::MfaRequired,
+            Error::MfaCodeInvalid => Reason::MfaCodeInvalid,
+            Error::MfaHeld(wait) => return Self::new(Reason::RateLimited, message).with_retry_after(wait),
+            Error::FactorExists => Reason::Conflict,
+            Error::FactorMissing => Reason::NotFound,
             Error::TokenInvalid => Reason::TokenInvalid,
             Error::TokenExpired => Reason::TokenExpired,
             Error::TokenRevoked => Reason::TokenRevoked,

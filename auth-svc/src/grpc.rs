@@ -1,6 +1,6 @@
 //! The surface: each handler converts, authorises, calls the domain and encodes. The proto's comments are the spec.
-//! What only admins may call is in `grpc/admin.rs`, what is converted how in `grpc/convert.rs`, the stream of revocations in `grpc/watch.rs`, and the way to user-svc
-//! in `grpc/profiles.rs`.
+//! What only admins may call is in `grpc/admin.rs`, second factors in `grpc/factor.rs`, what is converted how in
+//! `grpc/convert.rs`, the stream of revocations in `grpc/watch.rs`, and the way to user-svc in `grpc/profiles.rs`.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use mesh::{
     identity::{self, ServiceName},
     proto::auth::v1 as pb,
     text::{self, Violations},
+    visit::Visit,
 };
 use tonic::{Request, Response, Status};
 
@@ -16,6 +17,8 @@ use crate::{
     account::{Accounts, Login, Registration, RegistrationFields, UserId},
     audit::{Event, Events, Filter},
     error::Error,
+    factor::Binding,
+    login::{Attempt, Completion, LoggedIn},
     password::Password,
     place::Places,
     session::{Client, SessionId, Sessions},
@@ -23,10 +26,12 @@ use crate::{
 
 mod admin;
 mod convert;
+mod factor;
 mod profiles;
 mod watch;
 
 pub use admin::AdminApi;
+pub use factor::FactorApi;
 pub use profiles::UserService;
 
 /// `AuthService`, over the domain.
@@ -73,14 +78,37 @@ impl pb::auth_service_server::AuthService for AuthApi {
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Answer<pb::LoginResponse> {
         let client = self.client_of(&request, request.get_ref().client.as_ref());
+        let (device, binding) = (convert::device(&request, &request.get_ref().device_id), Binding::of(&Visit::of(&request)));
         let message = request.into_inner();
         let mut violations = Violations::default();
         let login = violations.check(Login::parse("login", &message.login));
         let password = violations.check(Password::parse("password", message.password));
-        let (login, password) = convert::both(violations, login, password)?;
-        let (account, tokens) = self.accounts.login(login, &password, &client).await.map_err(refuse)?;
+        let device = violations.check(device);
+        let ((login, password), device) = convert::both(violations, login.zip(password), device)?;
+        let attempt = Attempt { login, password: &password, device, binding };
+        Ok(Response::new(match self.accounts.login(&attempt, &client).await.map_err(refuse)? {
+            LoggedIn::Open(account, tokens) => {
+                let (account, tokens) = (Some(convert::account(account)), Some(convert::tokens(tokens)));
+                pb::LoginResponse { account, tokens, mfa: None }
+            }
+            LoggedIn::Challenged(challenge) => {
+                pb::LoginResponse { account: None, tokens: None, mfa: Some(convert::challenge(challenge)) }
+            }
+        }))
+    }
+
+    async fn complete_login(&self, request: Request<pb::CompleteLoginRequest>) -> Answer<pb::CompleteLoginResponse> {
+        let (client, binding) = (self.client(&request), Binding::of(&Visit::of(&request)));
+        let message = request.get_ref();
+        let mut violations = Violations::default();
+        let code = violations.check(convert::code_field(&message.code));
+        let device = violations.check(convert::device(&request, &message.device_id));
+        let (code, device) = convert::both(violations, code, device)?;
+        let remember = device.filter(|_| message.remember_device);
+        let completion = Completion { ticket: &message.ticket, code, remember, binding };
+        let (account, tokens) = self.accounts.complete_login(&completion, &client).await.map_err(refuse)?;
         let (account, tokens) = (Some(convert::account(account)), Some(convert::tokens(tokens)));
-        Ok(Response::new(pb::LoginResponse { account, tokens }))
+        Ok(Response::new(pb::CompleteLoginResponse { account, tokens }))
     }
 
     async fn refresh(&self, request: Request<pb::RefreshRequest>) -> Answer<pb::RefreshResponse> {
@@ -131,8 +159,16 @@ impl pb::auth_service_server::AuthService for AuthApi {
     async fn reauthenticate(&self, request: Request<pb::ReauthenticateRequest>) -> Answer<pb::ReauthenticateResponse> {
         let (user, session) = with_session(&request)?;
         let client = self.client(&request);
-        let password = Password::parse("password", request.into_inner().password).map_err(convert::violation)?;
-        let until = self.accounts.reauthenticate(user, session, &password, &client).await.map_err(refuse)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let password = violations.check(match message.password {
+            none if none.is_empty() => Ok(None),
+            given => Password::parse("password", given).map(Some),
+        });
+        let code = violations.check(convert::code_or_none(&message.code));
+        let (password, code) = convert::both(violations, password, code)?;
+        let until = self.accounts.reauthenticate(user, session, password.as_ref(), code, &client).await;
+        let until = until.map_err(refuse)?;
         Ok(Response::new(pb::ReauthenticateResponse { fresh_until_time: Some(until.into()) }))
     }
 

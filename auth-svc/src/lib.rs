@@ -3,13 +3,16 @@
 //! | file | owns |
 //! |---|---|
 //! | `grpc.rs` | the surface: `AuthService`, over the domain |
-//! | `account.rs` | usernames, addresses, registration, login, rename, password change |
+//! | `account.rs` | usernames, addresses, registration, rename, password change |
+//! | `login.rs` | logging in, in one step or two, and proving again who one is |
+//! | `factor.rs` | the second factor: authenticator apps, recovery codes, remembered devices |
 //! | `session.rs` | sessions from opening to end, and what a token of one is worth |
 //! | `proof.rs` | how and when a session has proved whose it is: what sensitive calls ask for |
 //! | `role.rs`, `operator.rs` | who may do more; what is done at the command line |
 //! | `audit.rs` | security events: who, what, on whom, from where |
 //! | `place.rs` | roughly where an address is |
 //! | `password.rs` | Argon2id on a bounded pool |
+//! | `seal.rs` | sealing what must be read again, by nobody else |
 //! | `token.rs`, `refresh.rs` | access tokens; refresh tokens and their successors |
 //! | `revocation.rs` | the feed that tells everyone which sessions have ended |
 //! | `outbox.rs` | news for user-svc, until it arrives |
@@ -22,10 +25,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mesh::{
     client::Clients,
+    grpc::Health,
     identity::{Identity, ServiceName, SessionCheck, TokenError},
     keys::{self, KeyError},
     ops::{Awaited, Ops, Probe},
-    proto::auth::v1::{admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer},
+    proto::auth::v1::{
+        admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer,
+        factor_service_server::FactorServiceServer,
+    },
     serve::{BindError, Listeners, bind, serve_named},
     shutdown::Sequence,
     time::Millis,
@@ -42,7 +49,9 @@ pub mod account;
 pub mod audit;
 pub mod config;
 pub mod error;
+pub mod factor;
 pub mod grpc;
+pub mod login;
 pub mod operator;
 pub mod outbox;
 pub mod password;
@@ -51,6 +60,7 @@ pub mod proof;
 pub mod refresh;
 pub mod revocation;
 pub mod role;
+pub mod seal;
 pub mod session;
 pub mod store;
 pub mod token;
@@ -59,7 +69,8 @@ mod upkeep;
 pub use config::Config;
 
 use account::Accounts;
-use grpc::{AdminApi, AuthApi, UserService};
+use factor::Factors;
+use grpc::{AdminApi, AuthApi, FactorApi, UserService};
 use outbox::Outbox;
 use password::Passwords;
 use place::Places;
@@ -177,14 +188,15 @@ async fn serve_with(
 
     let limit = config.mesh.grpc.message_bytes_max;
     let admin = AdminServiceServer::new(AdminApi(service.api.clone())).max_decoding_message_size(limit);
+    let factors = FactorServiceServer::new(FactorApi(service.api.clone())).max_decoding_message_size(limit);
     let api = AuthServiceServer::from_arc(service.api).max_decoding_message_size(limit);
-    let beside = [<AdminServiceServer<AdminApi> as NamedService>::NAME];
-    let routes = Routes::new(api).add_service(admin);
+    let beside =
+        [<AdminServiceServer<AdminApi> as NamedService>::NAME, <FactorServiceServer<FactorApi> as NamedService>::NAME];
+    let routes = Routes::new(api).add_service(admin).add_service(factors);
     let (router, health) =
         mesh::grpc::router_with::<AuthServiceServer<AuthApi>>(routes, &beside, identity, &config.mesh.grpc);
     operations.store.arrived(Arc::new(StoreProbe(store.clone())));
-    health.set_serving::<AuthServiceServer<AuthApi>>(true).await;
-    health.set_serving::<AdminServiceServer<AdminApi>>(true).await;
+    serving(&health, true).await;
     let calls = spawn_server(NAME, listener, router, config, &stop);
     let ended = tokio::select! {
         () = stop.cancelled() => None,
@@ -194,8 +206,7 @@ async fn serve_with(
 
     let limits = &config.mesh.shutdown;
     let mut sequence = Sequence::new(NAME);
-    health.set_serving::<AuthServiceServer<AuthApi>>(false).await;
-    health.set_serving::<AdminServiceServer<AdminApi>>(false).await;
+    serving(&health, false).await;
     // Followers hear of the same token and end, so that the connections can.
     sequence.step("calls", limits.calls(), calls).await;
     sequence.step("flush", limits.flush(), async { while workers.join_next().await.is_some() {} }).await;
@@ -205,6 +216,12 @@ async fn serve_with(
     // A step that ran out of time has been logged; the store is consistent either way.
     let _whole = sequence.finish();
     Ok(ended)
+}
+
+async fn serving(health: &Health, serving: bool) {
+    health.set_serving::<AuthServiceServer<AuthApi>>(serving).await;
+    health.set_serving::<AdminServiceServer<AdminApi>>(serving).await;
+    health.set_serving::<FactorServiceServer<FactorApi>>(serving).await;
 }
 
 fn spawn_server(
@@ -249,10 +266,13 @@ impl Service {
         let profiles =
             UserService { clients: Clients::connect(mesh), identity: identity.clone(), deadline: limits.patience };
         let outbox = Arc::new(Outbox::new(store.clone(), Arc::new(profiles), limits));
+        let secret = keys::secret(mesh, "auth-seal")?;
+        let factors = Arc::new(Factors::new(store.clone(), sessions.clone(), &secret, auth.factors()));
         let accounts = Accounts {
             store: store.clone(),
             passwords: Passwords::start(auth.passwords()).map_err(ServeError::Passwords)?,
             sessions: sessions.clone(),
+            factors,
             outbox: outbox.clone(),
         };
         let api = AuthApi { accounts, sessions: sessions.clone(), places: Places::open(&auth.places)? };

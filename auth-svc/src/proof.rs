@@ -1,6 +1,6 @@
 //! How a session has proved whose it is, and when: what sensitive calls ask before they go on (step-up). Proving again
-//! is `POST /api/auth/reauthenticate`; how a password is proved is in `account.rs`. A further way to prove is one more
-//! [`Method`] and a call of [`Sessions::proved`].
+//! is `POST /api/auth/reauthenticate`; how a password is proved is in `login.rs`, a code in `factor.rs`. A further way to
+//! prove is one more [`Method`] and a call of [`Sessions::proved`].
 
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ macro_rules! methods {
 methods! {
     /// A password.
     Password = "pwd";
+    /// A code of a second factor: of an authenticator app, or a recovery code.
+    Otp = "otp";
 }
 
 impl Method {
@@ -63,11 +65,17 @@ impl Sessions {
     /// The caller's session, if it has proved lately whose it is: what a sensitive call begins with.
     ///
     /// # Errors
-    /// [`Error::ReauthenticationRequired`] when the proof is too old; what [`Sessions::alive`] refuses.
+    /// [`Error::ReauthenticationRequired`] when the proof is too old, or lacks the account's second factor; what
+    /// [`Sessions::alive`] refuses.
     pub async fn require_fresh(&self, session: SessionId) -> Result<Session, Error> {
-        let session = self.alive(session).await?;
-        let fresh = session.is_fresh(Millis::now(), self.limits.fresh);
-        if fresh { Ok(session) } else { Err(Error::ReauthenticationRequired) }
+        let (session, now) = (self.alive(session).await?, Millis::now());
+        if !session.is_fresh(now, self.limits.fresh) {
+            return Err(Error::ReauthenticationRequired);
+        }
+        // A remembered device logs in by the password alone, and so did a session from before the factor was added.
+        let enough = session.amr.contains(&Method::Otp)
+            || self.store.factors(session.user_id, now).await?.totp_confirmed_at.is_none();
+        if enough { Ok(session) } else { Err(Error::ReauthenticationRequired) }
     }
 
     /// The session has proved whose it is, in these ways; until when that is fresh.

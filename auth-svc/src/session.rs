@@ -163,9 +163,9 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// A session that opens now, not stored yet.
+    /// A session that opens now after these proofs, not stored yet.
     #[must_use]
-    pub fn plan(&self, user: UserId, client: &Client, now: Millis) -> Planned {
+    pub fn plan(&self, user: UserId, proofs: &[Method], client: &Client, now: Millis) -> Planned {
         let id = SessionId(Uuid::now_v7());
         let refresh_token = self.refresh.first(id);
         let ends_at = now.plus(self.limits.life_max);
@@ -175,7 +175,7 @@ impl Sessions {
             device: client.device.clone(),
             ip_address: client.ip_address.clone(),
             place: client.place.clone(),
-            amr: vec![Method::Password],
+            amr: proofs.to_vec(),
             refresh_hash: refresh_token.hash(),
             created_at: now,
             expires_at: self.idle_end(now).min(ends_at),

@@ -18,6 +18,7 @@ use mesh::{
 use crate::{
     account::{Account, Email, Login, UserId, Username},
     audit::{Entry, Filter},
+    factor::RecoveryHash,
     outbox::Delivery,
     proof::Method,
     refresh::RefreshHash,
@@ -248,6 +249,73 @@ pub enum PasswordChanged {
     Stale,
 }
 
+/// The second factors of an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Factors {
+    /// When its authenticator was confirmed; none when it has none that counts.
+    pub totp_confirmed_at: Option<Millis>,
+    /// Recovery codes that are left.
+    pub recovery_codes: u32,
+    /// Devices that are trusted now.
+    pub trusted_devices: u32,
+}
+
+/// A secret of an authenticator that a code has confirmed.
+#[derive(Clone, Debug)]
+pub struct TotpConfirmation {
+    /// Whose.
+    pub user_id: UserId,
+    /// The planned secret that the code was of.
+    pub sealed_secret: Vec<u8>,
+    /// The time step of the code, which is used by it.
+    pub step: i64,
+    /// The recovery codes that come with it.
+    pub recovery_hashes: Vec<RecoveryHash>,
+    /// The time now.
+    pub now: Millis,
+    /// Written when it counts.
+    pub audit: Vec<Entry>,
+}
+
+/// What came of a try to give a code.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TotpAttempt {
+    /// It counts as failed until the code is used; this is the sealed secret to judge it by.
+    Sealed(Vec<u8>),
+    /// There were too many; none is taken before this time.
+    Held(Millis),
+    /// The account has no authenticator that counts.
+    Missing,
+}
+
+/// A sealed secret does not belong into a log either.
+impl std::fmt::Debug for TotpAttempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sealed(_) => f.write_str("Sealed(…)"),
+            Self::Held(until) => f.debug_tuple("Held").field(until).finish(),
+            Self::Missing => f.write_str("Missing"),
+        }
+    }
+}
+
+/// A device that need not give a code for a while.
+#[derive(Clone, Debug)]
+pub struct TrustedDevice {
+    /// Whose account it logs in to.
+    pub user_id: UserId,
+    /// Its id.
+    pub device_id: uuid::Uuid,
+    /// The time now.
+    pub now: Millis,
+    /// Until when it is trusted.
+    pub expires_at: Millis,
+    /// How many the account may have, this one included.
+    pub devices_max: u32,
+    /// Written with it.
+    pub audit: Vec<Entry>,
+}
+
 /// A change of an account's roles.
 #[derive(Clone, Debug)]
 pub struct RoleChange {
@@ -348,7 +416,7 @@ pub struct SessionCursor {
     pub id: SessionId,
 }
 
-/// Accounts, sessions, revocations, spent WebSocket tokens and the outbox.
+/// Accounts, sessions, second factors, revocations, spent WebSocket tokens and the outbox.
 ///
 /// A session is *live* while it has not been ended and its `expires_at` is in the future. Ending a session always
 /// writes a [`Revocation`] in the same step, whose expiry is the later of the session's last access token (with a
@@ -392,7 +460,8 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// sessions over the account's limit end, those first that were not used for longest.
     async fn open_session(&self, opening: &Opening) -> Stored<Opened>;
 
-    /// Sets a new password, if the current one is still the one that was verified, and ends all live sessions but one.
+    /// Sets a new password, if the current one is still the one that was verified, ends all live sessions but one and
+    /// trusts no device any more.
     async fn change_password(&self, change: &PasswordChange) -> Stored<PasswordChanged>;
 
     /// Gives an account other roles; when it loses one, all of its live sessions end. The same roles change nothing.
@@ -468,8 +537,49 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Counts a failed attempt and makes the delivery due at `until`. It may be gone already.
     async fn postpone_delivery(&self, user: UserId, version: i64, until: Millis) -> Stored<()>;
 
-    /// Forgets expired sessions, revocations and spent ids, at most `limit` of each; how many went.
+    /// Forgets expired sessions, revocations, spent ids and trusted devices, at most `limit` of each; how many went.
     async fn prune(&self, now: Millis, limit: u32) -> Stored<u64>;
+
+    /// The second factors of an account; of one that is not there, none.
+    async fn factors(&self, user: UserId, now: Millis) -> Stored<Factors>;
+
+    /// Keeps the secret of an authenticator that is to be confirmed, in place of one that was not; false when the account
+    /// has one that counts, which stays.
+    async fn plan_totp(&self, user: UserId, sealed_secret: &[u8], now: Millis) -> Stored<bool>;
+
+    /// The sealed secret that is to be confirmed.
+    async fn planned_totp(&self, user: UserId) -> Stored<Option<Vec<u8>>>;
+
+    /// Makes the planned secret count and replaces the recovery codes; false, and nothing happens, when another secret is
+    /// planned by now, or none.
+    async fn confirm_totp(&self, confirmation: &TotpConfirmation) -> Stored<bool>;
+
+    /// Counts a try to give a code, before it is judged: it is a failure until [`Store::use_totp`] says otherwise, and
+    /// after some no more are taken for a while ([`crate::factor::hold`]). One that is not taken is not counted.
+    async fn attempt_totp(&self, user: UserId, now: Millis) -> Stored<TotpAttempt>;
+
+    /// Uses up the code of a time step and forgets the failures; false, and nothing happens, when the code of this step
+    /// or a later one was used before.
+    async fn use_totp(&self, user: UserId, step: i64) -> Stored<bool>;
+
+    /// Uses up a recovery code and forgets the failures; false, and nothing happens, when the account has no such code.
+    async fn use_recovery_code(&self, user: UserId, hash: &RecoveryHash, audit: &[Entry]) -> Stored<bool>;
+
+    /// Replaces all recovery codes; false, and nothing happens, when the account has no authenticator that counts.
+    async fn replace_recovery_codes(&self, user: UserId, hashes: &[RecoveryHash], audit: &[Entry]) -> Stored<bool>;
+
+    /// Removes the authenticator, recovery codes and trusted devices; false, and nothing happens, when the account has
+    /// none that counts.
+    async fn remove_totp(&self, user: UserId, audit: &[Entry]) -> Stored<bool>;
+
+    /// Trusts a device, or trusts it for longer. Devices over the account's limit are forgotten, the oldest first.
+    async fn trust_device(&self, device: &TrustedDevice) -> Stored<()>;
+
+    /// Whether a device of an account is trusted now.
+    async fn device_is_trusted(&self, user: UserId, device: uuid::Uuid, now: Millis) -> Stored<bool>;
+
+    /// Forgets all trusted devices of an account; how many.
+    async fn forget_devices(&self, user: UserId, audit: &[Entry]) -> Stored<u32>;
 
     /// Writes audit entries that tell of no other write.
     async fn append_audit(&self, entries: &[Entry]) -> Stored<()>;

@@ -17,8 +17,9 @@ use uuid::Uuid;
 use crate::{
     address::Proxies,
     config::{Config, GatewayConfig},
+    device_token::DeviceTokens,
     limit::Limiter,
-    ws_token::WsTokens,
+    ws_token::{self, WsTokens},
 };
 
 /// No access token lives longer: 30 days at most, and a day for clocks that differ.
@@ -32,6 +33,7 @@ pub(crate) struct Edge {
     pub(crate) clients: Clients,
     pub(crate) limiter: Limiter,
     pub(crate) ws_tokens: WsTokens,
+    pub(crate) device_tokens: DeviceTokens,
     pub(crate) proxies: Proxies,
     /// Places for requests in progress.
     pub(crate) requests: Semaphore,
@@ -47,11 +49,23 @@ impl Edge {
         let identity = Identity::new(ServiceName::Gateway, &mesh)?;
         let clients = Clients::connect_by(&mesh, resolver);
         client::AskAuth::install(&identity, &clients, &mesh);
-        let ws_tokens = WsTokens::new(&mesh, &gateway)?;
+        let secret = ws_token::secret(&mesh, &gateway)?;
+        let ws_tokens = WsTokens::new(&mesh, &gateway, &secret);
+        let device_tokens = DeviceTokens::new(&mesh, &secret, gateway.device_token_secs);
         let limiter = Limiter::new(&gateway.rates, mesh.profile);
         let proxies = Proxies::new(gateway.trusted_proxies());
         let requests = Semaphore::new(gateway.requests_max);
-        Ok(Arc::new(Self { config: gateway, mesh, identity, clients, limiter, ws_tokens, proxies, requests }))
+        Ok(Arc::new(Self {
+            config: gateway,
+            mesh,
+            identity,
+            clients,
+            limiter,
+            ws_tokens,
+            device_tokens,
+            proxies,
+            requests,
+        }))
     }
 
     /// A session was ended through this gateway: it counts here at once, without waiting for the news of it.

@@ -22,6 +22,25 @@ pub(crate) struct FieldError {
     pub(crate) message: String,
 }
 
+/// What a login that wants a second factor gives beside `MFA_REQUIRED`.
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SecondFactor {
+    /// For `POST /api/auth/login/mfa`, from the same address and user agent.
+    pub(crate) ticket: String,
+    /// Seconds until it expires.
+    pub(crate) expires_in: i64,
+    /// What may be given as `code`: `totp`, `recovery_code`.
+    pub(crate) methods: Vec<String>,
+}
+
+/// A ticket does not belong into a log.
+impl std::fmt::Debug for SecondFactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecondFactor(…)")
+    }
+}
+
 /// What a client gets when something is refused.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -43,6 +62,9 @@ pub(crate) struct ErrorObject {
     /// The id under which the request is logged; also in the header `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<String>,
+    /// With `MFA_REQUIRED` at a login: how to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mfa: Option<SecondFactor>,
     #[serde(skip)]
     retry_after: Option<Duration>,
     /// For the log alone.
@@ -60,6 +82,13 @@ impl ErrorObject {
     #[must_use]
     pub(crate) fn with_request_id(mut self, id: impl Into<String>) -> Self {
         self.request_id = Some(id.into());
+        self
+    }
+
+    /// The same with the way to go on to the second step of a login.
+    #[must_use]
+    pub(crate) fn with_second_factor(mut self, mfa: SecondFactor) -> Self {
+        self.mfa = Some(mfa);
         self
     }
 
@@ -110,7 +139,8 @@ impl From<Refusal> for ErrorObject {
             .collect();
         // A service's own fault is in its log with its cause; here it is one line that leads there.
         let cause = (code.http() >= 500).then(|| Arc::new(refusal));
-        Self { success: false, status_code: code.http(), code, message, errors, request_id: None, retry_after, cause }
+        let (status_code, request_id, mfa) = (code.http(), None, None);
+        Self { success: false, status_code, code, message, errors, request_id, mfa, retry_after, cause }
     }
 }
 
@@ -130,6 +160,8 @@ impl From<mesh::identity::TokenError> for ErrorObject {
 fn message(reason: Reason) -> Option<&'static str> {
     if reason == Reason::InvalidCredentials {
         Some("Invalid credentials")
+    } else if matches!(reason, Reason::MfaRequired | Reason::MfaCodeInvalid) {
+        None
     } else if reason.http() == 401 {
         Some("Unauthorized")
     } else if reason == Reason::RoomNotFound {

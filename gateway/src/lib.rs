@@ -6,6 +6,7 @@
 //! | `rest.rs` | the REST routes, a file per noun |
 //! | `realtime.rs` | Socket.IO and its transport |
 //! | `ws_token.rs` | the tokens that open a socket |
+//! | `device_token.rs` | the tokens by which a device is known at its next login |
 //! | `extract.rs` | what handlers take from a request: caller, ids, typed body and query |
 //! | `json.rs`, `error.rs` | the forms that clients see |
 //! | `layers.rs` | what every request passes, in order |
@@ -30,6 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 mod address;
 pub mod config;
+mod device_token;
 mod docs;
 mod edge;
 mod error;

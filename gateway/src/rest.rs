@@ -22,6 +22,7 @@ use crate::{edge::Edge, error::ErrorObject, layers, limit::Class};
 
 mod admin;
 mod auth;
+mod factors;
 mod history;
 mod jwks;
 mod members;
@@ -50,8 +51,9 @@ pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
         .merge(members::routes())
         .merge(messages::routes())
         .route_layer(middleware::from_fn(layers::etag::etag));
+    let guarded = auth::password_routes().merge(factors::routes());
     OpenApiRouter::default()
-        .merge(auth::password_routes().route_layer(limit(Class::Auth)))
+        .merge(guarded.route_layer(limit(Class::Auth)))
         .merge(auth::routes().merge(admin::routes()).merge(polled).route_layer(limit(Class::Rest)))
 }
 

@@ -45,6 +45,18 @@ pub(crate) struct WsClaims {
     pub(crate) jti: Uuid,
 }
 
+/// The secret that all gateways share: the configured one, or the one of the data folder, which is made or read.
+///
+/// # Errors
+/// When it cannot be had.
+pub(crate) fn secret(mesh: &MeshConfig, gateway: &GatewayConfig) -> Result<Vec<u8>, KeyError> {
+    Ok(match gateway.realtime.ws_token_key.expose() {
+        "" => keys::secret(mesh, KEY)?.to_vec(),
+        // What is no base64url was reported by the configuration's validation.
+        text => BASE64_URL_SAFE_NO_PAD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec()),
+    })
+}
+
 /// Issues and checks tokens. HMAC-SHA-256: who checks is who issues, and a check costs a microsecond.
 pub(crate) struct WsTokens {
     issuer: String,
@@ -55,30 +67,22 @@ pub(crate) struct WsTokens {
 }
 
 impl WsTokens {
-    /// Takes the configured key, or makes or reads the one of the data folder.
-    ///
-    /// # Errors
-    /// When the key cannot be had.
-    pub(crate) fn new(mesh: &MeshConfig, gateway: &GatewayConfig) -> Result<Self, KeyError> {
+    /// With the gateways' secret.
+    pub(crate) fn new(mesh: &MeshConfig, gateway: &GatewayConfig, secret: &[u8]) -> Self {
         let config = &gateway.realtime;
-        let secret = match config.ws_token_key.expose() {
-            "" => keys::secret(mesh, KEY)?.to_vec(),
-            // What is no base64url was reported by the configuration's validation.
-            text => BASE64_URL_SAFE_NO_PAD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec()),
-        };
         let issuer = mesh.identity.issuer.clone();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
         validation.set_audience(&[AUDIENCE]);
         validation.set_issuer(&[&issuer]);
         validation.required_spec_claims = HashSet::from(["exp", "aud", "iss", "sub"].map(str::to_owned));
-        Ok(Self {
+        Self {
             issuer,
             lifetime_secs: config.ws_token_secs,
-            encoding: EncodingKey::from_secret(&secret),
-            decoding: DecodingKey::from_secret(&secret),
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
             validation,
-        })
+        }
     }
 
     /// A new token for a user, and how many seconds it is good for. A caller without a session gets one that auth-svc
@@ -133,7 +137,7 @@ mod tests {
         let mesh = MeshConfig { data: data.to_owned(), ..MeshConfig::default() };
         let mut gateway = GatewayConfig::default();
         gateway.realtime.ws_token_secs = lifetime_secs;
-        WsTokens::new(&mesh, &gateway).expect("key")
+        WsTokens::new(&mesh, &gateway, &secret(&mesh, &gateway).expect("key"))
     }
 
     fn user() -> UserCaller {

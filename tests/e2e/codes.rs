@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, sqlite::SqliteCon
 use uuid::Uuid;
 
 use crate::{
-    bad_tokens,
+    bad_tokens, factors,
     mesh::{Mesh, Part},
     rest::{Answer, Api, PASSWORD, Person, check_refusal},
     rpc,
@@ -38,6 +38,14 @@ async fn reach(reason: Reason, mesh: &Mesh) -> Option<Value> {
         }
         Reason::InvalidCredentials => {
             api.post("/auth/login", json!({"username": ada.username, "password": "wrong one"})).await
+        }
+        Reason::MfaRequired => {
+            factors::guarded(&ada).await;
+            api.post("/auth/login", json!({"username": ada.username, "password": PASSWORD})).await
+        }
+        Reason::MfaCodeInvalid => {
+            ada.post("/auth/factors/totp", json!({})).await.ok(201);
+            ada.post("/auth/factors/totp/confirm", json!({"code": "no code"})).await
         }
         Reason::Unauthorized => api.get("/rooms").await,
         Reason::TokenExpired => {

@@ -24,6 +24,7 @@ mod bad_tokens;
 mod clients;
 mod codes;
 mod doctor;
+mod factors;
 mod faults;
 mod grpc;
 mod kills;

@@ -1,4 +1,4 @@
-// Logging in and registering. Owns the two forms; what a login leads to is main.js's matter.
+// Logging in and registering. Owns the three forms; what a login leads to is main.js's matter.
 
 import { byTestId, find, fromTemplate } from './dom.js';
 import { attempt, hideError, showError } from './notice.js';
@@ -63,10 +63,51 @@ async function submit(form, handlers, kind) {
         return kind === 'login' ? client.login(username, password) : client.register({ username, email, password });
       });
     } catch (failure) {
+      if (failure instanceof SwitchboardError && failure.mfa !== null) {
+        showFactor(form, handlers, failure.mfa.ticket, given.has('keep'));
+        return;
+      }
       if (failure instanceof SwitchboardError) markInvalid(form, failure.errors.map(({ field }) => field));
       throw failure;
     }
   });
+}
+
+/**
+ * The second step of a login: a code. A ticket that is over leads back to the first one.
+ * @param {HTMLFormElement} before
+ * @param {DoorHandlers} handlers
+ * @param {string} ticket
+ * @param {boolean} keep
+ */
+function showFactor(before, handlers, ticket, keep) {
+  hideError();
+  const root = /** @type {HTMLElement} */ (before.closest('main')?.parentElement);
+  const view = fromTemplate('factor-view');
+  root.replaceChildren(view);
+  const form = /** @type {HTMLFormElement} */ (byTestId(view, 'factor-form'));
+  byTestId(view, 'back-to-login').addEventListener('click', () => showForm(root, handlers, 'login'));
+  form.addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const given = new FormData(form);
+    const code = String(given.get('code') ?? '').trim();
+    const more = { rememberDevice: given.has('remember') };
+    await attempt(find(form, 'button.primary'), async () => {
+      try {
+        await handlers.open(keep, (client) => client.completeLogin(ticket, code, more));
+      } catch (failure) {
+        const error = SwitchboardError.from(failure);
+        if (error.code === 'TOKEN_EXPIRED' || error.code === 'TOKEN_INVALID') {
+          showForm(root, handlers, 'login');
+          showError('That took too long. Please log in again.');
+          return;
+        }
+        markInvalid(form, ['code']);
+        throw failure;
+      }
+    });
+  });
+  byTestId(view, 'code').focus();
 }
 
 /**

@@ -15,7 +15,7 @@ const root = find(document, '#app');
  * @param {Storage} storage
  */
 function clientIn(storage) {
-  return new Switchboard({ storage, outboxStorage: sessionStorage });
+  return new Switchboard({ storage, deviceStorage: localStorage, outboxStorage: sessionStorage });
 }
 
 /** @param {string} [why] */

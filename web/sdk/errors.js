@@ -10,12 +10,21 @@
 /** One bad field of a request. @typedef {{field: string, message: string}} FieldError */
 
 /**
+ * How a login goes on that answered MFA_REQUIRED.
+ * @typedef {object} SecondFactor
+ * @property {string} ticket For `completeLogin`.
+ * @property {number} expiresIn Seconds until the ticket expires.
+ * @property {string[]} methods What may be given: `totp`, `recovery_code`.
+ */
+
+/**
  * What went beside the code.
  * @typedef {object} ErrorDetails
  * @property {number} [status] The HTTP status, when there was one.
  * @property {FieldError[]} [errors] One for each bad field.
  * @property {string} [requestId] What to quote to whoever runs the server.
  * @property {number} [retryAfterMs] How long the server asks to wait.
+ * @property {SecondFactor | null} [mfa] With MFA_REQUIRED at a login: how to go on.
  * @property {unknown} [cause] The failure below.
  */
 
@@ -45,6 +54,8 @@ export class SwitchboardError extends Error {
     this.requestId = details.requestId ?? '';
     /** How long the server asks to wait, or 0. @type {number} */
     this.retryAfterMs = details.retryAfterMs ?? 0;
+    /** With MFA_REQUIRED at a login: how to go on. @type {SecondFactor | null} */
+    this.mfa = details.mfa ?? null;
   }
 
   /** Whether the same call may succeed later. @returns {boolean} */
@@ -65,7 +76,8 @@ export class SwitchboardError extends Error {
     const message = typeof given.message === 'string' ? given.message : `The server answered with status ${status}.`;
     const errors = Array.isArray(given.errors) ? given.errors : [];
     const requestId = typeof given.requestId === 'string' ? given.requestId : '';
-    return new SwitchboardError(code, message, { ...details, status, errors, requestId });
+    const mfa = /** @type {SecondFactor | null} */ (given.mfa ?? null);
+    return new SwitchboardError(code, message, { ...details, status, errors, requestId, mfa });
   }
 
   /**

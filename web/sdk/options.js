@@ -13,6 +13,8 @@
  * @property {typeof globalThis.fetch} fetch Default: the browser's.
  * @property {new (url: string) => WebSocket} WebSocket Default: the browser's.
  * @property {KeyValueStore | null} storage Where the session is kept over a reload. Default null: in memory alone.
+ * @property {KeyValueStore | null} deviceStorage Where the token is kept by which the server knows this device at its
+ *   next login, also after logging out. Default: `storage`.
  * @property {KeyValueStore | null} outboxStorage Where unsent messages are kept over a reload. It should belong to one
  *   tab, so that two tabs do not write over each other. Default null: in memory alone.
  * @property {number} requestTimeoutMs How long a REST call may take. Default 15,000: past the server's own limit.
@@ -45,8 +47,12 @@
 const STORAGE_KEY_SESSION = 'switchboard.session';
 const STORAGE_KEY_OUTBOX = 'switchboard.outbox';
 
+const STORAGE_KEY_DEVICE = 'switchboard.device';
+
 /** The keys that the SDK uses in the stores it is given. */
-export const STORAGE_KEYS = Object.freeze({ session: STORAGE_KEY_SESSION, outbox: STORAGE_KEY_OUTBOX });
+export const STORAGE_KEYS = Object.freeze({
+  session: STORAGE_KEY_SESSION, outbox: STORAGE_KEY_OUTBOX, device: STORAGE_KEY_DEVICE,
+});
 
 const LIMITS = Object.freeze({
   requestTimeoutMs: 15_000,
@@ -86,6 +92,7 @@ export function resolveOptions(given) {
     fetch: globalThis.fetch?.bind(globalThis),
     WebSocket: globalThis.WebSocket,
     storage: null,
+    deviceStorage: given.storage ?? null,
     outboxStorage: null,
     ...LIMITS,
   };

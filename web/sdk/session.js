@@ -98,16 +98,36 @@ export class SessionKeeper {
   }
 
   /**
-   * Logs in or registers: the two answer alike.
-   * @param {'/auth/login' | '/auth/register'} path
+   * Logs in or registers: all answer alike.
+   * @param {'/auth/login' | '/auth/login/mfa' | '/auth/register'} path
    * @param {Record<string, unknown>} body
    * @returns {Promise<User>}
    */
   async open(path, body) {
-    const answer = await call(this.#options, 'POST', path, { body });
+    const known = path === '/auth/register' ? body : { ...body, deviceToken: this.#deviceToken() };
+    const answer = await call(this.#options, 'POST', path, { body: known });
+    if (typeof answer?.deviceToken === 'string') this.#keepDeviceToken(answer.deviceToken);
     const session = this.#sessionOf(answer, answer.user);
     this.#keep(session);
     return session.user;
+  }
+
+  /** @returns {string | undefined} */
+  #deviceToken() {
+    try {
+      return this.#options.deviceStorage?.getItem(STORAGE_KEYS.device) ?? undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** @param {string} token */
+  #keepDeviceToken(token) {
+    try {
+      this.#options.deviceStorage?.setItem(STORAGE_KEYS.device, token);
+    } catch {
+      // A full or forbidden store makes this a new device at the next login, nothing more.
+    }
   }
 
   /** Forgets the session here. */
@@ -135,8 +155,9 @@ export class SessionKeeper {
       return await call(this.#options, method, path, { body, bearer: session.accessToken, answers });
     } catch (failure) {
       const error = SwitchboardError.from(failure);
-      // A wrong password is a 401 as well, and no matter of tokens.
-      if (error.status !== 401 || error.code === 'INVALID_CREDENTIALS') throw error;
+      // A wrong password or code is a 401 as well, and no matter of tokens.
+      const proof = ['INVALID_CREDENTIALS', 'MFA_REQUIRED', 'MFA_CODE_INVALID'].includes(error.code);
+      if (error.status !== 401 || proof) throw error;
       const renewed = await this.renew(session.accessToken);
       return await call(this.#options, method, path, { body, bearer: renewed.accessToken, answers });
     }

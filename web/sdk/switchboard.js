@@ -109,10 +109,22 @@ export class Switchboard extends Emitter {
    * @param {string} login A username or an email; the latter has an `@`, the former never.
    * @param {string} password
    * @returns {Promise<User>}
+   * @throws {SwitchboardError} MFA_REQUIRED for an account with a second factor: its `mfa.ticket` is for `completeLogin`.
    */
   login(login, password) {
     const who = login.includes('@') ? { email: login } : { username: login };
     return this.#open('/auth/login', { ...who, password });
+  }
+
+  /**
+   * Goes on with a login that was asked for a second factor.
+   * @param {string} ticket Of the error's `mfa`.
+   * @param {string} code The six digits that the authenticator app shows, or a recovery code.
+   * @param {{rememberDevice?: boolean}} [more] Whether this device need not give a code for the next while.
+   * @returns {Promise<User>}
+   */
+  completeLogin(ticket, code, { rememberDevice = false } = {}) {
+    return this.#open('/auth/login/mfa', { ticket, code, rememberDevice });
   }
 
   /**
@@ -206,7 +218,7 @@ export class Switchboard extends Emitter {
   }
 
   /**
-   * @param {'/auth/login' | '/auth/register'} path
+   * @param {'/auth/login' | '/auth/login/mfa' | '/auth/register'} path
    * @param {Record<string, unknown>} body
    * @returns {Promise<User>}
    */

@@ -176,3 +176,33 @@ test('options are checked', () => {
   assert.throws(() => new Switchboard({ ...given, outboxMax: 0 }), /positive/);
   assert.throws(() => new Switchboard({ ...given, url: 'example.org' }), /http/);
 });
+
+test('a login with a second factor goes on with its ticket, and the device is known at the next one', async () => {
+  const user = { id: 'u1', username: 'ada' };
+  const opened = { success: true, user, accessToken: 'a', refreshToken: 'r', expiresIn: 900, deviceToken: 'd1' };
+  const mfa = { ticket: 't1', expiresIn: 300, methods: ['totp', 'recovery_code'] };
+  const answers = [[401, { success: false, statusCode: 401, code: 'MFA_REQUIRED', message: 'm', mfa }], [200, opened], [200, opened]];
+  const asked = [];
+  const fetch = async (url, init) => {
+    asked.push([new URL(url).pathname, JSON.parse(init.body)]);
+    const [status, body] = answers.shift();
+    return new Response(JSON.stringify(body), { status });
+  };
+  const deviceStorage = new FakeStorage();
+  const client = new Switchboard({ url: 'http://127.0.0.1', fetch, WebSocket: class {}, deviceStorage });
+  const failure = await client.login('ada', 'correct horse').catch((e) => e);
+  assert.equal(failure.code, 'MFA_REQUIRED');
+  assert.deepEqual(failure.mfa, mfa);
+  assert.equal(client.user, null);
+  await client.completeLogin(failure.mfa.ticket, '123456', { rememberDevice: true });
+  assert.equal(client.user.id, 'u1');
+  assert.equal(deviceStorage.getItem(STORAGE_KEYS.device), 'd1');
+  client.disconnect();
+  const again = new Switchboard({ url: 'http://127.0.0.1', fetch, WebSocket: class {}, deviceStorage });
+  await again.login('ada', 'correct horse');
+  assert.deepEqual(asked, [
+    ['/api/v1/auth/login', { username: 'ada', password: 'correct horse' }],
+    ['/api/v1/auth/login/mfa', { ticket: 't1', code: '123456', rememberDevice: true }],
+    ['/api/v1/auth/login', { username: 'ada', password: 'correct horse', deviceToken: 'd1' }],
+  ]);
+});

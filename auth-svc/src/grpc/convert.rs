@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     account::{Account, UserId, Username},
     audit::Entry,
+    factor::Challenge,
     session::{Client, Session, SessionId, Tokens},
     store::SessionCursor,
 };
@@ -61,6 +62,43 @@ pub(super) fn client<T>(request: &Request<T>, info: Option<&pb::ClientInfo>) -> 
         _ => Client::cut(&visit.device, &visit.address),
     };
     Client { request_id: visit.request_id, ..client }
+}
+
+/// The device that a gateway names; another's word is none.
+pub(super) fn device<T>(request: &Request<T>, id: &str) -> Result<Option<Uuid>, FieldViolation> {
+    match identity::service(request, &[ServiceName::Gateway]) {
+        Ok(_) if !id.is_empty() => text::uuid("device_id", id).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Codes of any kind are short; what is longer is none.
+const CODE_CHARS_MAX: usize = 64;
+
+/// A code that must be given.
+pub(super) fn code_field(given: &str) -> Result<&str, FieldViolation> {
+    match code_or_none(given)? {
+        "" => Err(FieldViolation::new("code", "must not be empty")),
+        code => Ok(code),
+    }
+}
+
+/// A code that may be given.
+pub(super) fn code_or_none(given: &str) -> Result<&str, FieldViolation> {
+    text::text("code", given.trim(), CODE_CHARS_MAX)
+}
+
+/// A code as the only field.
+pub(super) fn code(given: &str) -> Result<&str, Status> {
+    code_field(given).map_err(violation)
+}
+
+pub(super) fn challenge(challenge: Challenge) -> pb::MfaChallenge {
+    pb::MfaChallenge {
+        ticket: challenge.ticket,
+        expires_in_secs: i64::try_from(challenge.expires_in.as_secs()).unwrap_or(i64::MAX),
+        methods: ["totp", "recovery_code"].map(str::to_owned).to_vec(),
+    }
 }
 
 /// A page of audit entries as it was asked for.

@@ -20,6 +20,7 @@ pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod edges;
 pub(crate) mod ends;
+pub(crate) mod factors;
 pub(crate) mod outbox;
 pub(crate) mod proofs;
 pub(crate) mod races;
@@ -86,6 +87,15 @@ macro_rules! store_contract {
             ]
             proofs: [
                 a_live_session_notes_when_and_how_it_was_proved
+            ]
+            factors: [
+                an_authenticator_counts_once_it_is_confirmed
+                the_code_of_a_step_is_used_once_and_no_earlier_one_after_it
+                tries_are_counted_before_they_are_judged_and_held_after_some
+                a_recovery_code_is_used_once_by_its_owner
+                a_device_is_trusted_for_its_time_and_the_oldest_makes_room
+                without_its_authenticator_an_account_has_no_codes_and_no_trusted_devices
+                a_new_password_trusts_no_device_and_keeps_the_authenticator
             ]
             outbox: [
                 a_new_account_queues_its_profile

@@ -1,6 +1,7 @@
 //! The tables of auth-svc as records, the same from SQLite and from PostgreSQL. Sessions, their revocations and the
-//! deliveries that have not arrived go along, so that nobody has to log in again where the keys go along too, and so does
-//! the audit log, to which rows are only ever added; spent WebSocket tokens do not, because they are over within a minute.
+//! deliveries that have not arrived go along, so that nobody has to log in again where the keys go along too, and so do
+//! second factors, whose secrets open with those keys alone, and the audit log, to which rows are only ever added; spent
+//! WebSocket tokens do not, because they are over within a minute.
 
 use mesh::moving::{Kind, Type};
 
@@ -74,6 +75,40 @@ pub(super) const KINDS: &[Kind] = &[
             ("last_name", Type::Text),
             ("attempts", Type::Number),
             ("due_at", Type::Number),
+        ],
+    },
+    Kind {
+        name: "totp_factor",
+        table: "totp_factors",
+        key: &["user_id"],
+        one: false,
+        fields: &[
+            ("user_id", Type::Id),
+            ("sealed_secret", Type::Bytes),
+            ("created_at", Type::Number),
+            ("confirmed_at", Type::Number),
+            ("last_step", Type::Number),
+            ("failures", Type::Number),
+            ("held_until", Type::Number),
+        ],
+    },
+    Kind {
+        name: "recovery_code",
+        table: "recovery_codes",
+        key: &["user_id", "hash"],
+        one: false,
+        fields: &[("user_id", Type::Id), ("hash", Type::Bytes)],
+    },
+    Kind {
+        name: "trusted_device",
+        table: "trusted_devices",
+        key: &["user_id", "device_id"],
+        one: false,
+        fields: &[
+            ("user_id", Type::Id),
+            ("device_id", Type::Id),
+            ("created_at", Type::Number),
+            ("expires_at", Type::Number),
         ],
     },
     Kind {

@@ -14,13 +14,14 @@ use mesh::{
 use mesh_postgres::{CallError, Calls, Server, Service, run};
 
 use super::{
-    Created, Credentials, End, EndedSessions, NewAccount, NewSession, OpenError, Opened, Opening, PasswordChange,
-    PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store, StoreError, Stored,
-    WsSpend, WsSpent,
+    Created, Credentials, End, EndedSessions, Factors, NewAccount, NewSession, OpenError, Opened, Opening,
+    PasswordChange, PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store, StoreError,
+    Stored, TotpAttempt, TotpConfirmation, TrustedDevice, WsSpend, WsSpent,
 };
 use crate::{
     account::{Account, Email, Login, UserId, Username},
     audit::{Entry, Filter},
+    factor::RecoveryHash,
     outbox::Delivery,
     proof::Method,
     revocation::RevocationPage,
@@ -30,6 +31,7 @@ use crate::{
 mod accounts;
 mod audit;
 mod ends;
+mod factors;
 mod outbox;
 mod rows;
 mod sessions;
@@ -214,6 +216,54 @@ impl Store for PostgresStore {
         audit: &[Entry],
     ) -> Stored<bool> {
         Ok(run!(self.calls, transaction, db => sessions::prove(db, user, session, methods, now, audit))?)
+    }
+
+    async fn factors(&self, user: UserId, now: Millis) -> Stored<Factors> {
+        Ok(run!(self.calls, statement, db => factors::of(db, user, now))?)
+    }
+
+    async fn plan_totp(&self, user: UserId, sealed_secret: &[u8], now: Millis) -> Stored<bool> {
+        Ok(run!(self.calls, transaction, db => factors::plan(db, user, sealed_secret, now))?)
+    }
+
+    async fn planned_totp(&self, user: UserId) -> Stored<Option<Vec<u8>>> {
+        Ok(run!(self.calls, statement, db => factors::planned(db, user))?)
+    }
+
+    async fn confirm_totp(&self, confirmation: &TotpConfirmation) -> Stored<bool> {
+        Ok(run!(self.calls, transaction, db => factors::confirm(db, confirmation))?)
+    }
+
+    async fn attempt_totp(&self, user: UserId, now: Millis) -> Stored<TotpAttempt> {
+        Ok(run!(self.calls, transaction, db => factors::attempt(db, user, now))?)
+    }
+
+    async fn use_totp(&self, user: UserId, step: i64) -> Stored<bool> {
+        Ok(run!(self.calls, transaction, db => factors::use_totp(db, user, step))?)
+    }
+
+    async fn use_recovery_code(&self, user: UserId, hash: &RecoveryHash, audit: &[Entry]) -> Stored<bool> {
+        Ok(run!(self.calls, transaction, db => factors::use_recovery_code(db, user, hash, audit))?)
+    }
+
+    async fn replace_recovery_codes(&self, user: UserId, hashes: &[RecoveryHash], audit: &[Entry]) -> Stored<bool> {
+        Ok(run!(self.calls, transaction, db => factors::replace_recovery_codes(db, user, hashes, audit))?)
+    }
+
+    async fn remove_totp(&self, user: UserId, audit: &[Entry]) -> Stored<bool> {
+        Ok(run!(self.calls, transaction, db => factors::remove(db, user, audit))?)
+    }
+
+    async fn trust_device(&self, device: &TrustedDevice) -> Stored<()> {
+        Ok(run!(self.calls, transaction, db => factors::trust(db, device))?)
+    }
+
+    async fn device_is_trusted(&self, user: UserId, device: uuid::Uuid, now: Millis) -> Stored<bool> {
+        Ok(run!(self.calls, statement, db => factors::is_trusted(db, user, device, now))?)
+    }
+
+    async fn forget_devices(&self, user: UserId, audit: &[Entry]) -> Stored<u32> {
+        Ok(run!(self.calls, transaction, db => factors::forget_devices(db, user, audit))?)
     }
 
     async fn append_audit(&self, entries: &[Entry]) -> Stored<()> {

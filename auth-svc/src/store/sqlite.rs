@@ -13,13 +13,14 @@ use mesh_sqlite::{File, Options, Service};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::{
-    Created, Credentials, End, EndedSessions, NewAccount, NewSession, OpenError, Opened, Opening, PasswordChange,
-    PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store, StoreError, Stored,
-    WsSpend, WsSpent,
+    Created, Credentials, End, EndedSessions, Factors, NewAccount, NewSession, OpenError, Opened, Opening,
+    PasswordChange, PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store, StoreError,
+    Stored, TotpAttempt, TotpConfirmation, TrustedDevice, WsSpend, WsSpent,
 };
 use crate::{
     account::{Account, Email, Login, UserId, Username},
     audit::{Entry, Filter},
+    factor::RecoveryHash,
     outbox::Delivery,
     proof::Method,
     revocation::RevocationPage,
@@ -29,6 +30,7 @@ use crate::{
 mod accounts;
 mod audit;
 mod ends;
+mod factors;
 mod outbox;
 mod rows;
 mod sessions;
@@ -216,6 +218,54 @@ impl Store for SqliteStore {
         audit: &[Entry],
     ) -> Stored<bool> {
         sessions::prove(self.write().await?, user, session, methods, now, audit).await
+    }
+
+    async fn factors(&self, user: UserId, now: Millis) -> Stored<Factors> {
+        factors::of(&self.readers, user, now).await
+    }
+
+    async fn plan_totp(&self, user: UserId, sealed_secret: &[u8], now: Millis) -> Stored<bool> {
+        factors::plan(&self.writer, user, sealed_secret, now).await
+    }
+
+    async fn planned_totp(&self, user: UserId) -> Stored<Option<Vec<u8>>> {
+        factors::planned(&self.readers, user).await
+    }
+
+    async fn confirm_totp(&self, confirmation: &TotpConfirmation) -> Stored<bool> {
+        factors::confirm(self.write().await?, confirmation).await
+    }
+
+    async fn attempt_totp(&self, user: UserId, now: Millis) -> Stored<TotpAttempt> {
+        factors::attempt(self.write().await?, user, now).await
+    }
+
+    async fn use_totp(&self, user: UserId, step: i64) -> Stored<bool> {
+        factors::use_totp(&self.writer, user, step).await
+    }
+
+    async fn use_recovery_code(&self, user: UserId, hash: &RecoveryHash, audit: &[Entry]) -> Stored<bool> {
+        factors::use_recovery_code(self.write().await?, user, hash, audit).await
+    }
+
+    async fn replace_recovery_codes(&self, user: UserId, hashes: &[RecoveryHash], audit: &[Entry]) -> Stored<bool> {
+        factors::replace_recovery_codes(self.write().await?, user, hashes, audit).await
+    }
+
+    async fn remove_totp(&self, user: UserId, audit: &[Entry]) -> Stored<bool> {
+        factors::remove(self.write().await?, user, audit).await
+    }
+
+    async fn trust_device(&self, device: &TrustedDevice) -> Stored<()> {
+        factors::trust(self.write().await?, device).await
+    }
+
+    async fn device_is_trusted(&self, user: UserId, device: uuid::Uuid, now: Millis) -> Stored<bool> {
+        factors::is_trusted(&self.readers, user, device, now).await
+    }
+
+    async fn forget_devices(&self, user: UserId, audit: &[Entry]) -> Stored<u32> {
+        factors::forget_devices(self.write().await?, user, audit).await
     }
 
     async fn append_audit(&self, entries: &[Entry]) -> Stored<()> {

@@ -84,8 +84,9 @@ impl Setup {
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(auth_svc::serve(self.config(), listeners, shutdown.clone()));
         let endpoint = Channel::from_shared(format!("http://{grpc}")).expect("a URL");
-        let client = AuthServiceClient::new(endpoint.connect_lazy());
-        Auth { client, ops, shutdown, task }
+        let channel = endpoint.connect_lazy();
+        let client = AuthServiceClient::new(channel.clone());
+        Auth { client, channel, ops, shutdown, task }
     }
 
     /// The gateway's own word.
@@ -103,6 +104,7 @@ impl Drop for Setup {
 /// A running auth-svc.
 pub(crate) struct Auth {
     client: AuthServiceClient<Channel>,
+    channel: Channel,
     pub(crate) ops: SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), ServeError>>,
@@ -111,6 +113,11 @@ pub(crate) struct Auth {
 impl Auth {
     pub(crate) fn client(&self) -> AuthServiceClient<Channel> {
         self.client.clone()
+    }
+
+    /// For its other services.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -184,7 +191,7 @@ pub(crate) fn registration(name: &str) -> pb::RegisterRequest {
 }
 
 pub(crate) fn login_request(login: &str, password: &str) -> pb::LoginRequest {
-    pb::LoginRequest { login: login.to_owned(), password: password.to_owned(), client: None }
+    pb::LoginRequest { login: login.to_owned(), password: password.to_owned(), ..Default::default() }
 }
 
 pub(crate) fn reason(status: &Status) -> Reason {

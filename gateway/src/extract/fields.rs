@@ -71,6 +71,17 @@ impl Fields {
         if self.object.get(field)?.is_null() { Some(Object::new()) } else { self.object(field) }
     }
 
+    /// Yes or no that may be absent; null is the same.
+    pub(crate) fn flag(&mut self, field: &str) -> Option<bool> {
+        match self.object.get(field)? {
+            Value::Null => None,
+            Value::Bool(flag) => Some(*flag),
+            Value::String(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                self.refuse(field, "must be true or false")
+            }
+        }
+    }
+
     /// One of some words; the default when absent.
     pub(crate) fn one_of<T: Copy>(&mut self, field: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(field)?;

@@ -189,6 +189,7 @@ impl AuthService for FakeAuth {
     answers_nothing! {
         register: auth::RegisterRequest => auth::RegisterResponse,
         login: auth::LoginRequest => auth::LoginResponse,
+        complete_login: auth::CompleteLoginRequest => auth::CompleteLoginResponse,
         refresh: auth::RefreshRequest => auth::RefreshResponse,
         logout: auth::LogoutRequest => auth::LogoutResponse,
         change_password: auth::ChangePasswordRequest => auth::ChangePasswordResponse,

@@ -1,5 +1,6 @@
-//! Accounts: register, log in, refresh, log out, password, profile, and the token for a Socket.IO connection. Calls
-//! without a user are made with this gateway's own assertion, so that auth-svc believes where they come from.
+//! Accounts: register, refresh, log out, password, proving again who one is, and the token for a Socket.IO connection.
+//! Logging in is in `auth/login.rs`, the profile in `auth/profile.rs`. Calls without a user are made with this gateway's
+//! own assertion, so that auth-svc believes where they come from.
 
 use std::sync::Arc;
 
@@ -21,13 +22,15 @@ use crate::{
     limit::Class,
 };
 
+mod login;
 mod profile;
 
 /// The calls that take a password or a refresh token; they have tighter limits.
 pub(super) fn password_routes() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default()
         .routes(routes!(register))
-        .routes(routes!(login))
+        .routes(routes!(login::login))
+        .routes(routes!(login::complete))
         .routes(routes!(refresh))
         .routes(routes!(change_password))
         .routes(routes!(reauthenticate))
@@ -55,6 +58,8 @@ pub(crate) struct Authenticated {
     refresh_token: String,
     /// Seconds until the access token expires.
     expires_in: i64,
+    /// By which this device is known at its next login: keep it, also after logging out. It opens nothing by itself.
+    device_token: String,
 }
 
 /// Fresh tokens of a session.
@@ -135,65 +140,8 @@ async fn register(
     };
     let call = async |request| edge.clients.auth().register(request).await;
     let answer = edge.auth_again(&visit, None, message, call).await?;
-    let user = authenticated(&edge, "User created successfully", answer.account, answer.tokens).await?;
+    let user = authenticated(&edge, "User created successfully", answer.account, answer.tokens, Uuid::new_v4()).await?;
     Ok((StatusCode::CREATED, Json(user)))
-}
-
-/// Who logs in.
-#[derive(Debug, ToSchema)]
-#[schema(rename_all = "camelCase")]
-pub(crate) struct Login {
-    /// The email, or else the username. One of the two is required.
-    email: Option<String>,
-    /// The username, when there is no email.
-    username: Option<String>,
-    /// The password.
-    #[schema(format = Password)]
-    password: String,
-    /// What to call this device in the list of sessions; longer than 200 characters is cut. By default the user agent.
-    device_name: Option<String>,
-}
-
-impl FromFields for Login {
-    fn read(fields: &mut Fields) -> Self {
-        let (email, username) = (fields.text("email"), fields.text("username"));
-        if !fields.has("email") && !fields.has("username") {
-            fields.refuse::<()>("email", "is required, or username");
-        }
-        let (password, device_name) = (fields.required("password"), fields.text("deviceName"));
-        Self { email, username, password, device_name }
-    }
-}
-
-impl Login {
-    /// What the client calls it, and what it is.
-    fn name(self) -> Option<(&'static str, String, String)> {
-        let given = self.email.map(|email| ("email", email)).or_else(|| self.username.map(|name| ("username", name)));
-        given.map(|(field, login)| (field, login, self.password))
-    }
-}
-
-/// Opens a session.
-#[utoipa::path(post, path = "/auth/login", tag = "Accounts", operation_id = "login", request_body = Login,
-    responses(
-        (status = 200, description = "Logged in", body = Authenticated),
-        (status = 401, description = "INVALID_CREDENTIALS", body = ErrorObject),
-    ))]
-async fn login(
-    State(edge): Shared,
-    Extension(origin): Extension<Origin>,
-    Visitor(visit): Visitor,
-    Body(mut given): Body<Login>,
-) -> Answer<Json<Authenticated>> {
-    let client = client(&visit, given.device_name.take());
-    // Null for both: present, and still nothing.
-    let (field, login, password) = given.name().ok_or_else(|| Refusal::field("email", "is required, or username"))?;
-    edge.limiter.check_login(origin.address, &login)?;
-    let message = pb::LoginRequest { login, password, client: Some(client) };
-    let call = async |request| edge.clients.auth().login(request).await;
-    let answer = edge.auth_once(&visit, None, message, call).await;
-    let answer = answer.map_err(|error| error.with_field("login", field))?;
-    Ok(Json(authenticated(&edge, "Login successful", answer.account, answer.tokens).await?))
 }
 
 /// A refresh token.
@@ -250,6 +198,7 @@ impl FromFields for ChangePassword {
     responses(
         (status = 200, description = "Changed", body = Done),
         (status = 401, description = "INVALID_CREDENTIALS for a wrong current password", body = ErrorObject),
+        (status = 403, description = "REAUTHENTICATION_REQUIRED for an account with a second factor", body = ErrorObject),
     ))]
 async fn change_password(
     State(edge): Shared,
@@ -270,14 +219,19 @@ async fn change_password(
 /// Who proves again who they are.
 #[derive(Debug, ToSchema)]
 pub(crate) struct Reauthenticate {
-    /// The password.
+    /// The password. Needed unless the account has a second factor; judged whenever it is given.
     #[schema(format = Password)]
-    password: String,
+    password: Option<String>,
+    /// The six digits that the authenticator app shows, or a recovery code; needed when the account has a second factor.
+    code: Option<String>,
 }
 
 impl FromFields for Reauthenticate {
     fn read(fields: &mut Fields) -> Self {
-        Self { password: fields.required("password") }
+        if !fields.has("password") && !fields.has("code") {
+            fields.refuse::<()>("password", "is required, or code for an account with a second factor");
+        }
+        Self { password: fields.text("password"), code: fields.text("code") }
     }
 }
 
@@ -293,12 +247,14 @@ pub(crate) struct Reauthenticated {
     fresh_until: Millis,
 }
 
-/// Proves by the password whose the session is, so that a call that answered `REAUTHENTICATION_REQUIRED` can be repeated.
+/// Proves by the password, or by a code of the second factor, whose the session is, so that a call that answered
+/// `REAUTHENTICATION_REQUIRED` can be repeated.
 #[utoipa::path(post, path = "/auth/reauthenticate", tag = "Accounts", operation_id = "reauthenticate",
     request_body = Reauthenticate, security(("bearer" = [])),
     responses(
         (status = 200, description = "Proved", body = Reauthenticated),
-        (status = 401, description = "INVALID_CREDENTIALS for a wrong password", body = ErrorObject),
+        (status = 401, body = ErrorObject,
+         description = "INVALID_CREDENTIALS for a wrong password; MFA_REQUIRED without a code, MFA_CODE_INVALID for a wrong one"),
     ))]
 async fn reauthenticate(
     State(edge): Shared,
@@ -308,9 +264,11 @@ async fn reauthenticate(
     Body(given): Body<Reauthenticate>,
 ) -> Answer<Json<Reauthenticated>> {
     edge.limiter.check_account(Class::Auth, origin.address, bearer.user.user_id)?;
-    let message = pb::ReauthenticateRequest { password: given.password };
+    let (password, code) = (given.password.unwrap_or_default(), given.code.unwrap_or_default());
+    let message = pb::ReauthenticateRequest { password, code };
+    // Not again: a second try would find the code used.
     let call = async |request| edge.clients.auth().reauthenticate(request).await;
-    let answer = edge.auth_again(&visit, Some(&bearer.user), message, call).await?;
+    let answer = edge.auth_once(&visit, Some(&bearer.user), message, call).await?;
     let fresh_until = json::time(answer.fresh_until_time);
     Ok(Json(Reauthenticated { success: Yes, message: "Reauthenticated successfully", fresh_until }))
 }
@@ -345,8 +303,10 @@ async fn authenticated(
     message: &'static str,
     account: Option<pb::Account>,
     tokens: Option<pb::Tokens>,
+    device: Uuid,
 ) -> Answer<Authenticated> {
     let (account, tokens) = (given(account)?, given(tokens)?);
+    let user_id = Uuid::try_parse(&account.id).map_err(Refusal::internal)?;
     // The session is open already: a profile that cannot be had now must not keep anybody out.
     let profile = profile::profile(edge, &tokens.access_token, &account.id).await.unwrap_or_default();
     Ok(Authenticated {
@@ -356,5 +316,6 @@ async fn authenticated(
         access_token: tokens.access_token,
         refresh_token: tokens.refresh_token,
         expires_in: tokens.expires_in_secs,
+        device_token: edge.device_tokens.issue(user_id, device),
     })
 }

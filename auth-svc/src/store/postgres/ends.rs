@@ -7,7 +7,7 @@ use mesh::time::Millis;
 use sqlx::{Error, FromRow as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{audit, rows::SessionRow};
+use super::{audit, factors, rows::SessionRow};
 use crate::{
     account::UserId,
     audit::Entry,
@@ -193,6 +193,7 @@ pub(super) async fn change_password(
         return Ok(PasswordChanged::Stale);
     }
     let ended = end_but(write, change.user_id, change.keep, change.now, change.revoked_until).await?;
+    factors::trust_none(write, change.user_id).await?;
     audit::insert(write, &change.audit).await?;
     Ok(PasswordChanged::Changed(ended))
 }

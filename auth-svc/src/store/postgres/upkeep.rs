@@ -3,13 +3,16 @@
 use mesh::time::Millis;
 use sqlx::{Error, PgConnection};
 
-const FORGET: [&str; 3] = [
+const FORGET: [&str; 4] = [
     "DELETE FROM sessions WHERE id = ANY (ARRAY (
          SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM revocations WHERE number = ANY (ARRAY (
          SELECT number FROM revocations WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM spent_ws_tokens WHERE jti = ANY (ARRAY (
          SELECT jti FROM spent_ws_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM trusted_devices WHERE (user_id, device_id) IN (
+         SELECT user_id, device_id FROM trusted_devices WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
+         FOR UPDATE SKIP LOCKED)",
 ];
 
 pub(super) async fn prune(write: &mut PgConnection, now: Millis, limit: u32) -> Result<u64, Error> {

@@ -4,7 +4,7 @@ use mesh::time::Millis;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{
-    Write, audit,
+    Write, audit, factors,
     rows::{self, SessionRow},
 };
 use crate::{
@@ -153,6 +153,7 @@ pub(super) async fn change_password(mut write: Write, change: &PasswordChange) -
         return Ok(PasswordChanged::Stale);
     }
     let ended = end_but(&mut write, change.user_id, change.keep, change.now, change.revoked_until).await?;
+    factors::trust_none(&mut write, change.user_id).await?;
     audit::insert(&mut write, &change.audit).await?;
     write.commit().await?;
     Ok(PasswordChanged::Changed(ended))
