@@ -13,7 +13,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
 use crate::{
-    audit::{Entry, Event},
+    audit::{Entry, Event, Failures},
     error::Error,
     factor::{Binding, Factors},
     login::{Attempt, LoggedIn},
@@ -200,6 +200,8 @@ pub struct Accounts {
     pub passwords: Passwords,
     /// What opens and ends sessions.
     pub sessions: Arc<Sessions>,
+    /// Attempts that failed lately.
+    pub failures: Arc<Failures>,
     /// What judges second factors.
     pub factors: Arc<Factors>,
     /// What tells user-svc.
@@ -221,6 +223,13 @@ impl Accounts {
         if self.store.taken(&registration.username, &registration.email).await? {
             return Err(Error::AccountExists);
         }
+        let names = [
+            registration.username.as_str(),
+            registration.email.as_str(),
+            &registration.first_name,
+            &registration.last_name,
+        ];
+        self.passwords.judge("password", &registration.password, &names).await?;
         let password_hash = self.passwords.hash(&registration.password).await?;
         let now = Millis::now();
         let account = NewAccount {
@@ -291,6 +300,8 @@ impl Accounts {
         for _ in 0..RACES_MAX {
             let credentials = self.store.credentials_by_id(user).await?.ok_or(Error::Unauthorized)?;
             let verified = self.verified(Some(credentials), current, Event::PasswordChanged, client).await?;
+            let names = [verified.account.username.as_str(), verified.account.email.as_str()];
+            self.passwords.judge("new_password", new, &names).await?;
             let new_hash = self.passwords.hash(new).await?;
             let now = Millis::now();
             let change = PasswordChange {

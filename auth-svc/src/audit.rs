@@ -2,6 +2,8 @@
 //! tells of a write goes into the store with it, in the same step ([`Entry`] stands in that call's arguments); one that
 //! tells of anything else is written by [`record`]. Entries are never changed; they go when their retention is over.
 //!
+//! Failed attempts are counted when they are many: `audit/failures.rs`.
+//!
 //! A new event is one line in the list below. Names are `group.what`; the group `login` is what an owner sees as the
 //! history of their logins.
 
@@ -14,6 +16,10 @@ use crate::{
     session::{Client, SessionId},
     store::Store,
 };
+
+mod failures;
+
+pub use failures::Failures;
 
 /// How much of a detail is kept, in characters: it is for people, and ours.
 const DETAIL_CHARS_MAX: usize = 500;

@@ -10,7 +10,11 @@ use mesh::config::{Loader, MeshConfig, Problems, Secret, Section, StoreLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    factor::FactorLimits, outbox::OutboxLimits, password::PasswordLimits, revocation::FeedLimits, session::SessionLimits,
+    factor::FactorLimits,
+    outbox::OutboxLimits,
+    password::{PasswordLimits, PasswordRules},
+    revocation::FeedLimits,
+    session::SessionLimits,
 };
 
 const DAY_SECS: u64 = 24 * 60 * 60;
@@ -85,6 +89,12 @@ pub struct AuthSection {
     pub argon2_passes: u32,
     /// Argon2id's lanes. Default 1: the pool uses the cores already.
     pub argon2_lanes: u32,
+    /// How hard a new password must be to guess, as zxcvbn scores it from 0 to 4. Default 2: none of the 30,000 most common
+    /// ones or their spellings, at least a million guesses, which the limits of logins make a matter of years.
+    pub password_score_min: u8,
+    /// A list of passwords that are known from breaches: `SHA1:COUNT` a line in the order of the hashes, as Have I Been
+    /// Pwned gives it to download. Default empty: none.
+    pub breached_passwords: std::path::PathBuf,
     /// Threads that hash passwords; 0 for one a core. Default 0.
     pub password_workers: u32,
     /// Passwords that wait for a thread; more are refused with `RATE_LIMITED`. Default 128: some two seconds of waiting
@@ -132,6 +142,8 @@ impl Default for AuthSection {
             argon2_memory_kib: 19_456,
             argon2_passes: 2,
             argon2_lanes: 1,
+            password_score_min: 2,
+            breached_passwords: std::path::PathBuf::new(),
             password_workers: 0,
             password_queue_max: 128,
             revocation_poll_ms: 250,
@@ -175,6 +187,7 @@ impl Section for AuthSection {
         problems.range("argon2_memory_kib", self.argon2_memory_kib, 7 * 1024, 4 * 1024 * 1024);
         problems.range("argon2_passes", self.argon2_passes, 1, 100);
         problems.range("argon2_lanes", self.argon2_lanes, 1, 64);
+        problems.range("password_score_min", self.password_score_min, 0, 4);
         problems.range("password_workers", self.password_workers, 0, 1024);
         problems.range("password_queue_max", self.password_queue_max, 1, 100_000);
         problems.range("revocation_poll_ms", self.revocation_poll_ms, 10, 1_000);
@@ -212,6 +225,10 @@ impl AuthSection {
             workers: self.password_workers,
             queue_max: self.password_queue_max,
         }
+    }
+
+    pub(crate) fn rules(&self) -> PasswordRules {
+        PasswordRules { score_min: self.password_score_min, breached: self.breached_passwords.clone() }
     }
 
     pub(crate) fn sessions(&self) -> SessionLimits {

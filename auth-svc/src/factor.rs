@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     account::{Account, UserId},
-    audit::{self, Entry, Event},
+    audit::{Entry, Event, Failures},
     error::Error,
     proof::Method,
     seal::{Purpose, Seal},
@@ -60,6 +60,7 @@ pub struct FactorLimits {
 pub struct Factors {
     store: Arc<dyn Store>,
     sessions: Arc<Sessions>,
+    failures: Arc<Failures>,
     secrets: Seal,
     codes: RecoveryCodes,
     /// Tickets between the steps of a login.
@@ -70,10 +71,16 @@ pub struct Factors {
 impl Factors {
     /// With the secret of the data folder.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, sessions: Arc<Sessions>, secret: &[u8; 32], limits: FactorLimits) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        sessions: Arc<Sessions>,
+        failures: Arc<Failures>,
+        secret: &[u8; 32],
+        limits: FactorLimits,
+    ) -> Self {
         let secrets = Seal::new(secret, Purpose::TotpSecret);
         let (codes, tickets) = (RecoveryCodes::new(secret), Tickets::new(secret, limits.ticket));
-        Self { store, sessions, secrets, codes, tickets, limits }
+        Self { store, sessions, failures, secrets, codes, tickets, limits }
     }
 
     /// What an account has.
@@ -210,7 +217,7 @@ impl Factors {
             return Ok(());
         }
         let refused = Entry::new(event, client, now).on(user).failed("wrong code");
-        audit::record(self.store.as_ref(), refused).await?;
+        self.failures.record(self.store.as_ref(), refused).await?;
         Err(Error::MfaCodeInvalid)
     }
 

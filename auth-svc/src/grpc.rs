@@ -78,7 +78,8 @@ impl pb::auth_service_server::AuthService for AuthApi {
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Answer<pb::LoginResponse> {
         let client = self.client_of(&request, request.get_ref().client.as_ref());
-        let (device, binding) = (convert::device(&request, &request.get_ref().device_id), Binding::of(&Visit::of(&request)));
+        let (device, binding) =
+            (convert::device(&request, &request.get_ref().device_id), Binding::of(&Visit::of(&request)));
         let message = request.into_inner();
         let mut violations = Violations::default();
         let login = violations.check(Login::parse("login", &message.login));

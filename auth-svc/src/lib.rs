@@ -69,6 +69,7 @@ mod upkeep;
 pub use config::Config;
 
 use account::Accounts;
+use audit::Failures;
 use factor::Factors;
 use grpc::{AdminApi, AuthApi, FactorApi, UserService};
 use outbox::Outbox;
@@ -240,6 +241,7 @@ struct Service {
     api: Arc<AuthApi>,
     sessions: Arc<Sessions>,
     outbox: Arc<Outbox>,
+    failures: Arc<Failures>,
 }
 
 impl Service {
@@ -267,16 +269,19 @@ impl Service {
             UserService { clients: Clients::connect(mesh), identity: identity.clone(), deadline: limits.patience };
         let outbox = Arc::new(Outbox::new(store.clone(), Arc::new(profiles), limits));
         let secret = keys::secret(mesh, "auth-seal")?;
-        let factors = Arc::new(Factors::new(store.clone(), sessions.clone(), &secret, auth.factors()));
+        let failures = Arc::new(Failures::default());
+        let factors =
+            Arc::new(Factors::new(store.clone(), sessions.clone(), failures.clone(), &secret, auth.factors()));
         let accounts = Accounts {
             store: store.clone(),
-            passwords: Passwords::start(auth.passwords()).map_err(ServeError::Passwords)?,
+            passwords: Passwords::start(auth.passwords(), &auth.rules()).map_err(ServeError::Passwords)?,
             sessions: sessions.clone(),
+            failures: failures.clone(),
             factors,
             outbox: outbox.clone(),
         };
         let api = AuthApi { accounts, sessions: sessions.clone(), places: Places::open(&auth.places)? };
-        Ok(Self { api: Arc::new(api), sessions, outbox })
+        Ok(Self { api: Arc::new(api), sessions, outbox, failures })
     }
 
     /// The parts that run as long as the process.
@@ -285,7 +290,8 @@ impl Service {
         let (feed, outbox, outbox_stop) = (self.sessions.feed.clone(), self.outbox.clone(), stop.clone());
         workers.spawn(async move { feed.run().await });
         workers.spawn(async move { outbox.run(outbox_stop).await });
-        workers.spawn(upkeep::run(store.clone(), config.auth.upkeep(), config.auth.audit_keep(), stop.clone()));
+        let (failures, keep) = (self.failures.clone(), config.auth.audit_keep());
+        workers.spawn(upkeep::run(store.clone(), failures, config.auth.upkeep(), keep, stop.clone()));
         workers
     }
 }

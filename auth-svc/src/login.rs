@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     account::{Account, Accounts, Login, RACES_MAX, UserId},
-    audit::{self, Entry, Event},
+    audit::{Entry, Event},
     error::Error,
     factor::{Binding, Challenge},
     password::Password,
@@ -67,7 +67,7 @@ impl Accounts {
             let user = verified.account.id;
             if !self.factors.lets_in(user, attempt.device).await? {
                 let asked = Entry::new(Event::LoginPassword, client, Millis::now()).on(user);
-                audit::record(self.store.as_ref(), asked.failed("a second factor was asked")).await?;
+                self.failures.record(self.store.as_ref(), asked.failed("a second factor was asked")).await?;
                 let (device, hash) = (&client.device, &verified.password_hash);
                 let challenge = self.factors.tickets.issue(user, device, attempt.binding, hash, rehash)?;
                 return Ok(LoggedIn::Challenged(challenge));
@@ -158,7 +158,7 @@ impl Accounts {
             Some(credentials) => entry.on(credentials.account.id).failed("wrong password"),
             None => entry.failed("unknown account"),
         };
-        audit::record(self.store.as_ref(), refused).await?;
+        self.failures.record(self.store.as_ref(), refused).await?;
         Err(Error::InvalidCredentials)
     }
 

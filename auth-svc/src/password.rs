@@ -1,10 +1,12 @@
-//! Passwords: their rule, and Argon2id on a bounded pool of dedicated threads, so that a storm of logins neither blocks
-//! the runtime nor grows memory. A full queue refuses at once. It knows no account; `account.rs` decides what a match
-//! means.
+//! Passwords: their rules, and Argon2id on a bounded pool of dedicated threads, so that a storm of logins neither blocks
+//! the runtime nor grows memory. A full queue refuses at once. It knows no account; `login.rs` decides what a match
+//! means. A new password is judged by what it takes to guess it (zxcvbn, which knows the 30,000 most common ones, names,
+//! keyboards and dates) and by a list of breached ones (`password/breached.rs`), never by kinds of characters.
 
 use std::{
     collections::VecDeque,
     fmt,
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -17,6 +19,10 @@ use tokio::sync::oneshot;
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::error::Error;
+
+mod breached;
+
+use breached::Breached;
 
 /// How long an idle thread keeps its working memory, so that it is at hand in busy times and gone in quiet ones.
 const IDLE_MEMORY: Duration = Duration::from_secs(10);
@@ -75,6 +81,39 @@ pub struct PasswordLimits {
     pub queue_max: u32,
 }
 
+/// What a new password must be.
+#[derive(Clone, Debug, Default)]
+pub struct PasswordRules {
+    /// The least score of zxcvbn, 0–4.
+    pub score_min: u8,
+    /// A list of breached passwords; none when empty.
+    pub breached: PathBuf,
+}
+
+/// The rules with their list open.
+#[derive(Debug)]
+struct Rules {
+    score_min: u8,
+    breached: Breached,
+}
+
+impl Rules {
+    /// What is wrong with a new password of somebody with these names, if anything.
+    fn judge(&self, password: &str, names: &[String]) -> Result<Option<String>, HashError> {
+        if self.breached.has(password).map_err(HashError::new)? {
+            return Ok(Some("must not be one that is known from a breach".to_owned()));
+        }
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let judged = zxcvbn::zxcvbn(password, &names);
+        if u8::from(judged.score()) >= self.score_min {
+            return Ok(None);
+        }
+        let why = judged.feedback().and_then(zxcvbn::feedback::Feedback::warning);
+        let why = why.map_or_else(|| "add words that do not belong together".to_owned(), |why| why.to_string());
+        Ok(Some(format!("is too easy to guess: {}", why.trim_end_matches('.'))))
+    }
+}
+
 /// The pool. Its threads end when the last clone goes.
 #[derive(Clone)]
 pub struct Passwords {
@@ -95,7 +134,11 @@ impl Passwords {
     ///
     /// # Errors
     /// When the parameters are none of Argon2's or a thread cannot be started.
-    pub fn start(limits: PasswordLimits) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub fn start(
+        limits: PasswordLimits,
+        rules: &PasswordRules,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let rules = Arc::new(Rules { score_min: rules.score_min, breached: Breached::open(&rules.breached)? });
         let params = Params::new(limits.memory_kib, limits.passes, limits.lanes, None)
             .map_err(|error| format!("the password parameters are not Argon2's: {error}"))?;
         let nobody = hash(&params, &random::<32>(), &mut Vec::new())?;
@@ -107,10 +150,24 @@ impl Passwords {
         };
         let handle = QueueHandle(queue.clone());
         for index in 0..workers {
-            let (queue, params) = (queue.clone(), params.clone());
-            thread::Builder::new().name(format!("password-{index}")).spawn(move || queue.work(&params))?;
+            let (queue, params, rules) = (queue.clone(), params.clone(), rules.clone());
+            thread::Builder::new().name(format!("password-{index}")).spawn(move || queue.work(&params, &rules))?;
         }
         Ok(Self { queue: Arc::new(handle), params, nobody: nobody.into() })
+    }
+
+    /// Judges a new password of somebody with these names: on the pool too, since it may take milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names `field` and says why; [`Error::PasswordsBusy`] when the queue is full.
+    pub async fn judge(&self, field: &str, password: &Password, names: &[&str]) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        let names = names.iter().map(ToString::to_string).collect();
+        self.queue.push(Job::Judge { password: password.clone(), names, done })?;
+        match answer.await.map_err(Error::internal)?.map_err(Error::internal)? {
+            None => Ok(()),
+            Some(why) => Err(Error::field(field, why)),
+        }
     }
 
     /// The hash of a password in PHC form, with a new salt.
@@ -152,17 +209,20 @@ impl Passwords {
 }
 
 enum Job {
+    Judge { password: Password, names: Vec<String>, done: oneshot::Sender<Result<Option<String>, HashError>> },
     Hash { password: Password, done: oneshot::Sender<Result<String, HashError>> },
     Verify { password: Password, against: Box<str>, done: oneshot::Sender<Result<bool, HashError>> },
 }
 
 impl Job {
     /// Nobody hashes for a caller that has gone.
-    fn run(self, params: &Params, memory: &mut Vec<Block>) {
+    fn run(self, params: &Params, rules: &Rules, memory: &mut Vec<Block>) {
         // A send fails only when the caller went meanwhile, who then needs no answer.
         match self {
+            Self::Judge { done, .. } if done.is_closed() => {}
             Self::Hash { done, .. } if done.is_closed() => {}
             Self::Verify { done, .. } if done.is_closed() => {}
+            Self::Judge { password, names, done } => drop(done.send(rules.judge(password.0.expose_secret(), &names))),
             Self::Hash { password, done } => {
                 drop(done.send(hash(params, password.0.expose_secret().as_bytes(), memory)));
             }
@@ -251,10 +311,10 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, params: &Params) {
+    fn work(&self, params: &Params, rules: &Rules) {
         let mut memory = Vec::new();
         while let Some(job) = self.next(&mut memory) {
-            job.run(params, &mut memory);
+            job.run(params, rules, &mut memory);
         }
     }
 
@@ -312,7 +372,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_is_good_for_its_password_alone() {
-        let pool = Passwords::start(CHEAP).expect("pool");
+        let pool = Passwords::start(CHEAP, &PasswordRules::default()).expect("pool");
         let hash = pool.hash(&password("correct horse")).await.expect("hash");
         assert!(hash.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{hash}");
         assert!(pool.verify(&password("correct horse"), &hash).await.expect("verify"));
@@ -324,7 +384,7 @@ mod tests {
     async fn a_hash_of_another_implementation_verifies() {
         // From the reference implementation's README: echo -n "password" | argon2 somesalt -t 2 -m 16 -p 4 -l 24
         let hash = "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG";
-        let pool = Passwords::start(CHEAP).expect("pool");
+        let pool = Passwords::start(CHEAP, &PasswordRules::default()).expect("pool");
         assert!(pool.verify(&password("password"), hash).await.expect("verify"));
         assert!(!pool.verify(&password("passwore"), hash).await.expect("verify"));
         assert!(pool.is_outdated(hash));
@@ -332,20 +392,52 @@ mod tests {
 
     #[tokio::test]
     async fn how_a_letter_was_composed_does_not_matter() {
-        let pool = Passwords::start(CHEAP).expect("pool");
+        let pool = Passwords::start(CHEAP, &PasswordRules::default()).expect("pool");
         let hash = pool.hash(&password("pässwörter")).await.expect("hash");
         assert!(pool.verify(&password("pa\u{308}sswo\u{308}rter"), &hash).await.expect("verify"));
     }
 
     #[tokio::test]
     async fn other_parameters_than_todays_ask_for_a_new_hash() {
-        let pool = Passwords::start(CHEAP).expect("pool");
+        let pool = Passwords::start(CHEAP, &PasswordRules::default()).expect("pool");
         let hash = pool.hash(&password("correct horse")).await.expect("hash");
         assert!(!pool.is_outdated(&hash));
         assert!(!pool.is_outdated(&pool.nobody), "an unknown name would cost something else");
-        let dearer = Passwords::start(PasswordLimits { memory_kib: 128, ..CHEAP }).expect("pool");
+        let dearer =
+            Passwords::start(PasswordLimits { memory_kib: 128, ..CHEAP }, &PasswordRules::default()).expect("pool");
         assert!(dearer.is_outdated(&hash));
         assert!(dearer.verify(&password("correct horse"), &hash).await.expect("verify"));
+    }
+
+    #[tokio::test]
+    async fn what_is_easy_to_guess_or_breached_is_no_new_password_whatever_its_characters() {
+        let folder = tempfile::tempdir().expect("folder");
+        let breached = folder.path().join("breached.txt");
+        // Of "a password that was breached".
+        std::fs::write(&breached, "C45B522B468882B92DC9BB08D73D5D079F411F97:3\n").expect("written");
+        let pool = Passwords::start(CHEAP, &PasswordRules { score_min: 2, breached }).expect("pool");
+        let judge =
+            async |text: &str| pool.judge("password", &password(text), &["ada_lovelace", "ada@example.org"]).await;
+        for bad in [
+            "password",
+            "P4ssw0rd!",
+            "12345678",
+            "qwertyuiop",
+            "aaaaaaaaaaaa",
+            "Ada_Lovelace",
+            "ada@example.org",
+            "iloveyou1",
+            "a password that was breached",
+        ] {
+            let Err(Error::Invalid(violations)) = judge(bad).await else { panic!("{bad}") };
+            assert_eq!(violations[0].field, "password", "{bad}");
+            assert!(!violations[0].message.contains(bad), "{violations:?}");
+        }
+        for good in
+            ["correct horse battery", "another good one", "vkz mqpw xy", "пароль из многих слов", "🐎🔋📎🎲🎻🌵🚲🧊"]
+        {
+            judge(good).await.unwrap_or_else(|error| panic!("{good}: {error:?}"));
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Device tokens: by which a browser or phone that has logged in before is known again. A client keeps the one that a
-//! login gave it and shows it at the next one; a remembered device then need not give a second factor. It opens nothing by
-//! itself. The gateways alone issue and read them, with a key of their own; auth-svc hears the device's id.
+//! login gave it and shows it at the next one; it is then no stranger to the limits of guessing (`limit/guess.rs`), and a
+//! remembered device need not give a second factor. It opens nothing by itself. The gateways alone issue and read them, with a key of their own; auth-svc hears the device's id.
 
 use std::collections::HashSet;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use mesh::{config::MeshConfig, time::Millis};
 use serde::{Deserialize, Serialize};
@@ -26,8 +27,33 @@ struct DeviceClaims {
     sub: Uuid,
     /// The device.
     did: Uuid,
+    /// Marks of the names that it logs in with.
+    #[serde(default)]
+    names: Vec<String>,
     iat: i64,
     exp: i64,
+}
+
+/// A device that has logged in before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// Its id.
+    pub(crate) id: Uuid,
+    names: Vec<String>,
+}
+
+impl Device {
+    /// Whether it was this account that it logged in to.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.names.contains(&mark(self.id, name))
+    }
+}
+
+/// What stands for a name: who reads a token learns of no address.
+fn mark(device: Uuid, name: &str) -> String {
+    let name = name.trim().to_lowercase();
+    let hash = digest::digest(&digest::SHA256, format!("{device}\0{name}").as_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..12])
 }
 
 /// Issues and reads tokens.
@@ -64,20 +90,22 @@ impl DeviceTokens {
         }
     }
 
-    /// A token for a device on which this user has logged in.
-    pub(crate) fn issue(&self, user: Uuid, device: Uuid) -> String {
+    /// A token for a device on which this user, who has these names, has logged in.
+    pub(crate) fn issue(&self, user: Uuid, device: Uuid, names: [&str; 2]) -> String {
+        let names = names.map(|name| mark(device, name)).to_vec();
         let iat = Millis::now().secs();
         let (iss, aud) = (self.issuer.clone(), AUDIENCE.to_owned());
-        let claims = DeviceClaims { iss, aud, sub: user, did: device, iat, exp: iat + self.life_secs };
+        let claims = DeviceClaims { iss, aud, sub: user, did: device, names, iat, exp: iat + self.life_secs };
         let header = Header { typ: Some(TYPE.to_owned()), ..Header::new(Algorithm::HS256) };
         jsonwebtoken::encode(&header, &claims, &self.encoding)
             .expect("invariant: claims of text and numbers become JSON, and HMAC takes any key")
     }
 
     /// The device that a token names. What is no token, or an old one, is none: then the device is a new one.
-    pub(crate) fn read(&self, token: &str) -> Option<Uuid> {
+    pub(crate) fn read(&self, token: &str) -> Option<Device> {
         let decoded = jsonwebtoken::decode::<DeviceClaims>(token, &self.decoding, &self.validation).ok()?;
-        (decoded.header.typ.as_deref() == Some(TYPE)).then_some(decoded.claims.did)
+        let DeviceClaims { did: id, names, .. } = decoded.claims;
+        (decoded.header.typ.as_deref() == Some(TYPE)).then_some(Device { id, names })
     }
 }
 
@@ -92,9 +120,12 @@ mod tests {
     #[test]
     fn a_device_is_known_by_its_token_and_by_no_other() {
         let (user, device) = (Uuid::now_v7(), Uuid::new_v4());
-        let given = tokens(7, 60).issue(user, device);
-        assert_eq!(tokens(7, 60).read(&given), Some(device));
-        let (foreign, old) = (tokens(8, 60).issue(user, device), tokens(7, -1).issue(user, device));
+        let names = ["Ada", "ada@example.com"];
+        let given = tokens(7, 60).issue(user, device, names);
+        let read = tokens(7, 60).read(&given).expect("known");
+        assert_eq!(read.id, device);
+        assert!(read.knows("ada") && read.knows(" ADA@example.com ") && !read.knows("bob"));
+        let (foreign, old) = (tokens(8, 60).issue(user, device, names), tokens(7, -1).issue(user, device, names));
         let cut = &given[..given.len() - 2];
         for bad in ["", "x", "a.b.c", cut, &foreign, &old] {
             assert_eq!(tokens(7, 60).read(bad), None, "{bad}");
@@ -104,7 +135,7 @@ mod tests {
     #[test]
     fn a_token_for_another_use_names_no_device() {
         let tokens = tokens(7, 60);
-        let given = tokens.issue(Uuid::now_v7(), Uuid::new_v4());
+        let given = tokens.issue(Uuid::now_v7(), Uuid::new_v4(), ["a", "b"]);
         let claims = jsonwebtoken::decode::<DeviceClaims>(&given, &tokens.decoding, &tokens.validation).expect("good");
         let header = Header { typ: Some("ws+jwt".into()), ..Header::new(Algorithm::HS256) };
         let other = jsonwebtoken::encode(&header, &claims.claims, &tokens.encoding).expect("token");

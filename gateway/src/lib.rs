@@ -46,7 +46,7 @@ mod web;
 mod ws_token;
 
 pub use config::{Config, GatewayConfig};
-pub use limit::{Rate, Rates};
+pub use limit::{GuessLimits, Patience, Rate, Rates};
 
 use edge::Edge;
 use probe::ServiceProbe;

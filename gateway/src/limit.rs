@@ -1,6 +1,7 @@
 //! Token buckets per address and per account, by class of call. REST and the realtime edge ask the same [`Limiter`]. It
 //! counts and refuses; who the address and the account are it is told. Buckets are kept in a bounded map: a bucket that
-//! is full again is as good as none, so forgetting an idle one changes nothing.
+//! is full again is as good as none, so forgetting an idle one changes nothing. What guessing at passwords meets beside
+//! them is in `limit/guess.rs`.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -19,6 +20,11 @@ use mesh::{
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+mod guess;
+
+pub(crate) use guess::Guesses;
+pub use guess::{GuessLimits, Patience};
 
 /// The classes of calls; each has buckets of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,8 +77,7 @@ pub struct Rates {
     pub keys_max: u64,
     /// Passwords and tokens, per address. Default 60 at once and 60 a minute: an office that starts its day.
     pub auth_address: Rate,
-    /// Passwords and tokens, per account, or per name that somebody tries to log in with. Default 20 at once and 10 a
-    /// minute: nobody guesses a password at that pace.
+    /// Passwords and tokens, per account that has logged in. Default 20 at once and 10 a minute.
     pub auth_account: Rate,
     /// Other REST calls, per address. Default 600 at once and 6,000 a minute.
     pub rest_address: Rate,
@@ -87,6 +92,8 @@ pub struct Rates {
     pub event_address: Rate,
     /// Socket.IO events, per account. Default 300 at once and 3,000 a minute, fifty a second.
     pub event_account: Rate,
+    /// What failed logins cost, also from this machine itself.
+    pub guesses: GuessLimits,
 }
 
 impl Default for Rates {
@@ -102,6 +109,7 @@ impl Default for Rates {
             handshake_account: Rate::new(30, 60),
             event_address: Rate::new(2_000, 30_000),
             event_account: Rate::new(300, 3_000),
+            guesses: GuessLimits::default(),
         }
     }
 }
@@ -145,6 +153,7 @@ impl Rates {
             problems.range(&format!("{prefix}{name}.burst"), rate.burst, 1, 10_000_000);
             problems.range(&format!("{prefix}{name}.per_minute"), rate.per_minute, 1, 100_000_000);
         }
+        self.guesses.validate(&format!("{prefix}guesses."), problems);
     }
 
     /// The longest that an empty bucket takes to be full again.
@@ -158,8 +167,6 @@ impl Rates {
 enum Key {
     Address(Class, IpAddr),
     Account(Class, Uuid),
-    /// A name that somebody tries to log in with, in small letters; cut, so that a key has a bound.
-    Login(String),
 }
 
 /// A longer name is no account's; it shares a bucket with those that begin alike.
@@ -171,6 +178,8 @@ pub(crate) struct Limiter {
     /// A developer's own machine is not limited: tests and load runs come from it.
     loopback_exempt: bool,
     buckets: moka::sync::Cache<Key, Arc<DefaultDirectRateLimiter>>,
+    /// What failed logins cost.
+    pub(crate) guesses: Guesses,
     clock: DefaultClock,
 }
 
@@ -179,7 +188,8 @@ impl Limiter {
         let buckets =
             moka::sync::Cache::builder().max_capacity(rates.keys_max).time_to_idle(rates.refill_max()).build();
         let loopback_exempt = profile == Profile::Development;
-        Self { rates: rates.clone(), loopback_exempt, buckets, clock: DefaultClock::default() }
+        let guesses = Guesses::new(&rates.guesses, rates.enabled, rates.keys_max);
+        Self { rates: rates.clone(), loopback_exempt, buckets, guesses, clock: DefaultClock::default() }
     }
 
     /// Takes a token of the address, and one of the account when it is known.
@@ -205,15 +215,6 @@ impl Limiter {
     /// `RATE_LIMITED` with the time to wait.
     pub(crate) fn check_account(&self, class: Class, address: IpAddr, account: Uuid) -> Result<(), Refusal> {
         self.take(address, || Key::Account(class, account), self.rates.account(class))
-    }
-
-    /// Takes a token of a name that somebody tries to log in with, whether there is such an account or not.
-    ///
-    /// # Errors
-    /// `RATE_LIMITED` with the time to wait.
-    pub(crate) fn check_login(&self, address: IpAddr, login: &str) -> Result<(), Refusal> {
-        let key = || Key::Login(login.trim().chars().take(LOGIN_CHARS_MAX).flat_map(char::to_lowercase).collect());
-        self.take(address, key, self.rates.auth_account)
     }
 
     fn take(&self, address: IpAddr, key: impl FnOnce() -> Key, rate: Rate) -> Result<(), Refusal> {
@@ -249,7 +250,7 @@ mod tests {
 
     fn rates() -> Rates {
         let tight = Rate::new(3, 1);
-        Rates { rest_address: tight, rest_account: tight, auth_account: tight, ..Rates::default() }
+        Rates { rest_address: tight, rest_account: tight, ..Rates::default() }
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -279,15 +280,6 @@ mod tests {
         }
         limiter.check(Class::Rest, ip("192.0.2.4"), account).expect_err("over");
         limiter.check(Class::Rest, ip("192.0.2.4"), Some(Uuid::from_u128(2))).expect("another account");
-    }
-
-    #[test]
-    fn a_name_to_log_in_with_is_one_whatever_its_case_and_blanks() {
-        let limiter = Limiter::new(&rates(), Profile::Production);
-        for (name, last) in [("ada", 1), ("ADA", 2), (" Ada ", 3)] {
-            limiter.check_login(ip(&format!("192.0.2.{last}")), name).expect("within the burst");
-        }
-        limiter.check_login(ip("192.0.2.4"), "ada").expect_err("over");
     }
 
     #[test]

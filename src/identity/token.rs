@@ -128,7 +128,7 @@ pub(super) fn verify_assertion(
     validation.set_audience(&[to.as_str()]);
     let claims: Assertion = decode(token, key, &validation)?;
     // A service may not make itself an assertion that lives longer than they do.
-    if claims.exp - claims.iat > ASSERTION_SECS { Err(TokenError::Invalid) } else { Ok(claims) }
+    if claims.exp.saturating_sub(claims.iat) > ASSERTION_SECS { Err(TokenError::Invalid) } else { Ok(claims) }
 }
 
 fn validation(required: &[&str]) -> Validation {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     bad_tokens, factors,
     mesh::{Mesh, Part},
-    rest::{Answer, Api, PASSWORD, Person, check_refusal},
+    rest::{Answer, Api, PASSWORD, Person, check_refusal, unique},
     rpc,
     socketio::Socket,
     wait,
@@ -212,7 +212,7 @@ async fn rate_limited_is_a_client_from_outside_that_calls_too_often() {
     limited.refused(429, "RATE_LIMITED");
     Answer::read(login("203.0.113.10")).await.unwrap().refused(401, "INVALID_CREDENTIALS");
     for _ in 0..20 {
-        api.post("/auth/login", json!({"username": "nobody", "password": PASSWORD}))
+        api.post("/auth/login", json!({"username": unique("nobody"), "password": PASSWORD}))
             .await
             .refused(401, "INVALID_CREDENTIALS");
     }

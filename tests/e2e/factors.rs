@@ -54,7 +54,8 @@ pub(crate) async fn guarded(person: &Person) -> (App, Vec<String>) {
     let mut app = App::new(&started["secret"]);
     let code = app.code().await;
     let body = person.post("/auth/factors/totp/confirm", json!({"code": code})).await.ok(200);
-    let codes = body["recoveryCodes"].as_array().unwrap().iter().map(|code| code.as_str().unwrap().to_owned()).collect();
+    let codes =
+        body["recoveryCodes"].as_array().unwrap().iter().map(|code| code.as_str().unwrap().to_owned()).collect();
     (app, codes)
 }
 
@@ -102,7 +103,9 @@ async fn an_app_is_added_by_a_code_of_it_and_shown_as_text_and_picture_once() {
     crate::accounts::check_time(&body["totp"]["enabledAt"]);
     ada.post("/auth/factors/totp", json!({})).await.refused(409, "CONFLICT");
     ada.post(confirm, json!({"code": app.used()})).await.refused(404, "NOT_FOUND");
-    for (method, path) in [(Method::GET, ""), (Method::POST, "/totp"), (Method::DELETE, "/totp"), (Method::DELETE, "/devices")] {
+    for (method, path) in
+        [(Method::GET, ""), (Method::POST, "/totp"), (Method::DELETE, "/totp"), (Method::DELETE, "/devices")]
+    {
         ada.api.call(method, &format!("/auth/factors{path}"), None, None).await.refused(401, "UNAUTHORIZED");
     }
 }

@@ -180,3 +180,47 @@ async fn a_sensitive_call_wants_a_proof_that_is_fresh() {
     let history = ada.get("/auth/history").await.ok(200);
     assert_eq!(events(&history, "logins").len(), 1, "a proof opens no session: {history}");
 }
+
+#[tokio::test]
+async fn who_guesses_at_a_password_waits_and_a_known_device_is_let_in() {
+    let mesh = Mesh::shared();
+    let api = Api::new(&mesh);
+    let ada = Person::register(&api, "ada").await;
+    let login = async |name: &str, password: &str, device: Option<&str>| {
+        api.post("/auth/login", json!({"username": name, "password": password, "deviceToken": device})).await
+    };
+    let known = login(&ada.username, PASSWORD, None).await.ok(200);
+    let known = known["deviceToken"].as_str().unwrap();
+    wait::until("guesses to be held for long enough to look", async || {
+        let answer = login(&ada.username, "not the password", None).await;
+        if answer.status == 401 {
+            return None;
+        }
+        let wait: u64 = answer.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+        answer.refused(429, "RATE_LIMITED");
+        (wait >= 7).then_some(())
+    })
+    .await;
+    login(&ada.username.to_uppercase(), PASSWORD, None).await.refused(429, "RATE_LIMITED");
+    let bob = Person::register(&api, "bob").await;
+    let other = login(&bob.username, PASSWORD, None).await.ok(200);
+    login(&ada.username, PASSWORD, other["deviceToken"].as_str()).await.refused(429, "RATE_LIMITED");
+    login(&ada.username, PASSWORD, Some(known)).await.ok(200);
+    login(&ada.email, PASSWORD, Some(known)).await.ok(200);
+}
+
+#[tokio::test]
+async fn a_new_password_that_is_easy_to_guess_is_refused_with_a_reason() {
+    let mesh = Mesh::shared();
+    let api = Api::new(&mesh);
+    let ada = Person::register(&api, "ada").await;
+    let name = crate::rest::unique("eve");
+    for weak in ["password1", "qwertyuiop", name.as_str()] {
+        let body = json!({"username": name, "email": format!("{name}@example.com"), "password": weak});
+        api.post("/auth/register", body).await.invalid("password", "too easy to guess");
+        let change =
+            json!({"currentPassword": PASSWORD, "newPassword": if weak == name { &ada.username } else { weak }});
+        ada.put("/auth/password", change).await.invalid("newPassword", "too easy to guess");
+    }
+    ada.login().await.get("/auth/profile").await.ok(200);
+}

@@ -113,7 +113,9 @@ mod tests {
 
     #[test]
     fn what_is_no_code_is_none() {
-        for bad in ["", "123456", "ABCD-EFGH-JKMN-PQR", "ABCD-EFGH-JKMN-PQRU", "ÄBCD-EFGH-JKMN-PQRS", &"A".repeat(10_000)] {
+        for bad in
+            ["", "123456", "ABCD-EFGH-JKMN-PQR", "ABCD-EFGH-JKMN-PQRU", "ÄBCD-EFGH-JKMN-PQRS", &"A".repeat(10_000)]
+        {
             assert_eq!(normalized(bad), None, "{bad:.40}");
         }
     }

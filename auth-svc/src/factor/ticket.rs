@@ -177,7 +177,10 @@ mod tests {
         let (user, here) = (UserId(Uuid::now_v7()), binding("192.0.2.1", "a phone"));
         let given = tickets.issue(user, "Ada's phone", here, "hash-1", Some("hash-2".into())).expect("made");
         let ticket = tickets.read(&given.ticket, here).expect("good");
-        assert_eq!((ticket.user(), ticket.device.as_str(), ticket.rehash.as_deref()), (user, "Ada's phone", Some("hash-2")));
+        assert_eq!(
+            (ticket.user(), ticket.device.as_str(), ticket.rehash.as_deref()),
+            (user, "Ada's phone", Some("hash-2"))
+        );
         assert!(ticket.is_of_password("hash-1") && !ticket.is_of_password("hash-2"));
         for elsewhere in [binding("192.0.2.2", "a phone"), binding("192.0.2.1", "another"), binding("", "")] {
             assert!(matches!(tickets.read(&given.ticket, elsewhere), Err(Error::TokenInvalid)));

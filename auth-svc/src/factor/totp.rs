@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn a_code_is_good_a_step_before_and_after_and_tells_its_own_step() {
         let at = |secs| secret().step_of("287082", Millis::from_secs(secs));
-        assert_eq!([at(29), at(30), at(59), at(60), at(89), at(90)], [Some(1), Some(1), Some(1), Some(1), Some(1), None]);
+        assert_eq!(
+            [at(29), at(30), at(59), at(60), at(89), at(90)],
+            [Some(1), Some(1), Some(1), Some(1), Some(1), None]
+        );
         assert_eq!(secret().step_of("287082", Millis(0)), Some(1));
         for bad in ["", "28708", "2870822", "28708a", "２８７０８２", "287 082"] {
             assert_eq!(secret().step_of(bad, Millis::from_secs(59)), None, "{bad}");
@@ -138,7 +141,10 @@ mod tests {
         assert_eq!(enrolment.secret, "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
         let uri = &enrolment.otpauth_uri;
         assert!(uri.starts_with("otpauth://totp/Switch%20board:ada?"), "{uri}");
-        assert!(uri.contains("secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ") && uri.contains("issuer=Switch%20board"), "{uri}");
+        assert!(
+            uri.contains("secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ") && uri.contains("issuer=Switch%20board"),
+            "{uri}"
+        );
         assert!(enrolment.qr_svg.starts_with("<?xml") && enrolment.qr_svg.contains("<svg"), "{}", enrolment.qr_svg);
         assert!(!format!("{enrolment:?}{:?}", secret()).contains("GEZD"));
     }

@@ -15,8 +15,8 @@ use mesh_postgres::{CallError, Calls, Server, Service, run};
 
 use super::{
     Created, Credentials, End, EndedSessions, Factors, NewAccount, NewSession, OpenError, Opened, Opening,
-    PasswordChange, PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store, StoreError,
-    Stored, TotpAttempt, TotpConfirmation, TrustedDevice, WsSpend, WsSpent,
+    PasswordChange, PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store,
+    StoreError, Stored, TotpAttempt, TotpConfirmation, TrustedDevice, WsSpend, WsSpent,
 };
 use crate::{
     account::{Account, Email, Login, UserId, Username},

@@ -14,8 +14,8 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::{
     Created, Credentials, End, EndedSessions, Factors, NewAccount, NewSession, OpenError, Opened, Opening,
-    PasswordChange, PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store, StoreError,
-    Stored, TotpAttempt, TotpConfirmation, TrustedDevice, WsSpend, WsSpent,
+    PasswordChange, PasswordChanged, Renamed, RoleChange, RolesSet, Rotated, Rotation, SessionCursor, Store,
+    StoreError, Stored, TotpAttempt, TotpConfirmation, TrustedDevice, WsSpend, WsSpent,
 };
 use crate::{
     account::{Account, Email, Login, UserId, Username},

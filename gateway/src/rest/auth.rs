@@ -212,7 +212,10 @@ async fn change_password(
         pb::ChangePasswordRequest { current_password: given.current_password, new_password: given.new_password };
     // Not again: a second try would find the current password changed.
     let call = async |request| edge.clients.auth().change_password(request).await;
-    edge.auth_once(&visit, Some(&bearer.user), message, call).await?;
+    let attempt = edge.limiter.guesses.proof(bearer.user.session_id.unwrap_or(bearer.user.user_id))?;
+    let answer = edge.auth_once(&visit, Some(&bearer.user), message, call).await;
+    attempt.settled(&answer);
+    answer?;
     Ok(Json(Done::new("Password changed successfully")))
 }
 
@@ -268,8 +271,10 @@ async fn reauthenticate(
     let message = pb::ReauthenticateRequest { password, code };
     // Not again: a second try would find the code used.
     let call = async |request| edge.clients.auth().reauthenticate(request).await;
-    let answer = edge.auth_once(&visit, Some(&bearer.user), message, call).await?;
-    let fresh_until = json::time(answer.fresh_until_time);
+    let attempt = edge.limiter.guesses.proof(bearer.user.session_id.unwrap_or(bearer.user.user_id))?;
+    let answer = edge.auth_once(&visit, Some(&bearer.user), message, call).await;
+    attempt.settled(&answer);
+    let fresh_until = json::time(answer?.fresh_until_time);
     Ok(Json(Reauthenticated { success: Yes, message: "Reauthenticated successfully", fresh_until }))
 }
 
@@ -307,6 +312,7 @@ async fn authenticated(
 ) -> Answer<Authenticated> {
     let (account, tokens) = (given(account)?, given(tokens)?);
     let user_id = Uuid::try_parse(&account.id).map_err(Refusal::internal)?;
+    let device_token = edge.device_tokens.issue(user_id, device, [&account.username, &account.email]);
     // The session is open already: a profile that cannot be had now must not keep anybody out.
     let profile = profile::profile(edge, &tokens.access_token, &account.id).await.unwrap_or_default();
     Ok(Authenticated {
@@ -316,6 +322,6 @@ async fn authenticated(
         access_token: tokens.access_token,
         refresh_token: tokens.refresh_token,
         expires_in: tokens.expires_in_secs,
-        device_token: edge.device_tokens.issue(user_id, device),
+        device_token,
     })
 }

@@ -208,7 +208,12 @@ pub(super) async fn trust(write: &mut PgConnection, device: &TrustedDevice) -> R
     Ok(())
 }
 
-pub(super) async fn is_trusted(read: &mut PgConnection, user: UserId, device: Uuid, now: Millis) -> Result<bool, Error> {
+pub(super) async fn is_trusted(
+    read: &mut PgConnection,
+    user: UserId,
+    device: Uuid,
+    now: Millis,
+) -> Result<bool, Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM trusted_devices WHERE user_id = $1 AND device_id = $2 AND expires_at > $3)",
     )

@@ -192,8 +192,7 @@ async fn call_factors(store: &Arc<dyn Store>, user_id: UserId) {
     store.use_recovery_code(user_id, &hash, &[]).await.expect("used");
     store.replace_recovery_codes(user_id, &[hash], &[]).await.expect("replaced");
     let device_id = Uuid::new_v4();
-    let device =
-        TrustedDevice { user_id, device_id, now: NOW, expires_at: NOW, devices_max: 1, audit: Vec::new() };
+    let device = TrustedDevice { user_id, device_id, now: NOW, expires_at: NOW, devices_max: 1, audit: Vec::new() };
     store.trust_device(&device).await.expect("trusted");
     store.device_is_trusted(user_id, device_id, NOW).await.expect("read");
     store.forget_devices(user_id, &[]).await.expect("forgotten");

@@ -136,12 +136,11 @@ pub(super) async fn replace_recovery_codes(
     hashes: &[RecoveryHash],
     entries: &[Entry],
 ) -> Stored<bool> {
-    let counts: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM totp_factors WHERE user_id = ? AND confirmed_at IS NOT NULL)",
-    )
-    .bind(user.0)
-    .fetch_one(&mut *write)
-    .await?;
+    let counts: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM totp_factors WHERE user_id = ? AND confirmed_at IS NOT NULL)")
+            .bind(user.0)
+            .fetch_one(&mut *write)
+            .await?;
     if !counts {
         return Ok(false);
     }

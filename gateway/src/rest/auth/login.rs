@@ -71,16 +71,18 @@ pub(super) async fn login(
     let device = given.device_token.take().and_then(|token| edge.device_tokens.read(&token));
     // Null for both: present, and still nothing.
     let (field, login, password) = given.name().ok_or_else(|| Refusal::field("email", "is required, or username"))?;
-    edge.limiter.check_login(origin.address, &login)?;
-    let device_id = device.map(|id| id.to_string()).unwrap_or_default();
+    let known = device.as_ref().filter(|device| device.knows(&login)).map(|device| device.id);
+    let attempt = edge.limiter.guesses.login(origin.address, &login, known)?;
+    let device_id = device.as_ref().map(|device| device.id.to_string()).unwrap_or_default();
     let message = pb::LoginRequest { login, password, client: Some(client), device_id };
     let call = async |request| edge.clients.auth().login(request).await;
     let answer = edge.auth_once(&visit, None, message, call).await;
+    attempt.settled(&answer);
     let answer = answer.map_err(|error| error.with_field("login", field))?;
     if let Some(mfa) = answer.mfa {
         return Err(challenged(mfa));
     }
-    let device = device.unwrap_or_else(Uuid::new_v4);
+    let device = device.map_or_else(Uuid::new_v4, |device| device.id);
     Ok(Json(authenticated(&edge, "Login successful", answer.account, answer.tokens, device).await?))
 }
 
@@ -128,7 +130,8 @@ pub(super) async fn complete(
     Visitor(visit): Visitor,
     Body(given): Body<CompleteLogin>,
 ) -> Answer<Json<Authenticated>> {
-    let device = given.device_token.and_then(|token| edge.device_tokens.read(&token)).unwrap_or_else(Uuid::new_v4);
+    let device = given.device_token.and_then(|token| edge.device_tokens.read(&token));
+    let device = device.map_or_else(Uuid::new_v4, |device| device.id);
     let message = pb::CompleteLoginRequest {
         ticket: given.ticket,
         code: given.code,
