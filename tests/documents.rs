@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -13,7 +13,9 @@ const DOCUMENTS: [&str; 8] = [
     "docs/deploy.md",
     "docs/errors.md",
     "docs/scale.md",
+    "docs/security/threats.md",
     "docs/socketio.md",
+    "SECURITY.md",
 ];
 
 fn root() -> PathBuf {
