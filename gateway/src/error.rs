@@ -64,7 +64,7 @@ pub(crate) struct ErrorObject {
     pub(crate) request_id: Option<String>,
     /// With `MFA_REQUIRED` at a login: how to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) mfa: Option<SecondFactor>,
+    pub(crate) mfa: Option<Box<SecondFactor>>,
     #[serde(skip)]
     retry_after: Option<Duration>,
     /// For the log alone.
@@ -88,7 +88,7 @@ impl ErrorObject {
     /// The same with the way to go on to the second step of a login.
     #[must_use]
     pub(crate) fn with_second_factor(mut self, mfa: SecondFactor) -> Self {
-        self.mfa = Some(mfa);
+        self.mfa = Some(Box::new(mfa));
         self
     }
 
