@@ -431,7 +431,8 @@ mod tests {
         ] {
             let Err(Error::Invalid(violations)) = judge(bad).await else { panic!("{bad}") };
             assert_eq!(violations[0].field, "password", "{bad}");
-            assert!(!violations[0].message.contains(bad), "{violations:?}");
+            // Why, and not what: words such as "password" aside, nothing of it is repeated.
+            assert!(bad == "password" || !violations[0].message.contains(bad), "{violations:?}");
         }
         for good in
             ["correct horse battery", "another good one", "vkz mqpw xy", "пароль из многих слов", "🐎🔋📎🎲🎻🌵🚲🧊"]

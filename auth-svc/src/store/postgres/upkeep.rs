@@ -10,9 +10,9 @@ const FORGET: [&str; 4] = [
          SELECT number FROM revocations WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM spent_ws_tokens WHERE jti = ANY (ARRAY (
          SELECT jti FROM spent_ws_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
-    "DELETE FROM trusted_devices WHERE (user_id, device_id) IN (
-         SELECT user_id, device_id FROM trusted_devices WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
-         FOR UPDATE SKIP LOCKED)",
+    // Locked rows stay where they are, so the place of each will do.
+    "DELETE FROM trusted_devices WHERE ctid = ANY (ARRAY (
+         SELECT ctid FROM trusted_devices WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 
 pub(super) async fn prune(write: &mut PgConnection, now: Millis, limit: u32) -> Result<u64, Error> {
