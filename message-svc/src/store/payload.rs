@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn every_event_comes_back_as_it_was() {
         let user = UserId(Uuid::now_v7());
-        let metadata = serde_json::json!({"a": [1, 2.5, null, {"ü": "😀"}], "b": "\u{1}\""});
+        let metadata = serde_json::json!({"a": [1, 2.5, 98.37282740013183, 5e-324, null, {"ü": "😀"}], "b": "\u{1}\""});
         let message = Message {
             sender: user,
             username: "ada".into(),
