@@ -51,7 +51,7 @@ pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
         .merge(members::routes())
         .merge(messages::routes())
         .route_layer(middleware::from_fn(layers::etag::etag));
-    let guarded = auth::password_routes().merge(factors::routes());
+    let guarded = auth::password_routes().merge(factors::routes().route_layer(middleware::from_fn(layers::etag::etag)));
     OpenApiRouter::default()
         .merge(guarded.route_layer(limit(Class::Auth)))
         .merge(auth::routes().merge(admin::routes()).merge(polled).route_layer(limit(Class::Rest)))

@@ -57,9 +57,16 @@ async fn every_documented_operation_exists_and_every_method_of_a_route_is_docume
 }
 
 /// The routes of the contract, written out once more.
-const CONTRACT: [(&str, &str); 34] = [
+const CONTRACT: [(&str, &str); 41] = [
     ("post", "/api/auth/register"),
     ("post", "/api/auth/login"),
+    ("post", "/api/auth/login/mfa"),
+    ("get", "/api/auth/factors"),
+    ("post", "/api/auth/factors/totp"),
+    ("delete", "/api/auth/factors/totp"),
+    ("post", "/api/auth/factors/totp/confirm"),
+    ("post", "/api/auth/factors/recovery-codes"),
+    ("delete", "/api/auth/factors/devices"),
     ("post", "/api/auth/refresh"),
     ("post", "/api/auth/logout"),
     ("get", "/api/auth/ws-token"),
@@ -112,8 +119,8 @@ async fn the_document_is_complete() {
                 assert!(responses.contains_key(status), "{place} {status}");
             }
             assert!(responses.keys().any(|status| status.starts_with('2')), "{place}");
-            let personal =
-                !["register", "login", "refresh", "jwks"].contains(&operation["operationId"].as_str().expect("id"));
+            let personal = !["register", "login", "completeLogin", "refresh", "jwks"]
+                .contains(&operation["operationId"].as_str().expect("id"));
             assert_eq!(operation.get("security"), personal.then_some(&json!([{"bearer": []}])), "{place}");
             assert!(!personal || responses.contains_key("401"), "{place}");
             if operation.get("requestBody").is_some() {
@@ -229,7 +236,7 @@ async fn who_asks_again_is_sent_only_what_has_changed() {
         let other = ask(&place, &HeaderValue::from_static("W/\"another\"")).await;
         assert_eq!((other.status.as_u16(), &other.body), (200, &first.body), "{path}");
     }
-    assert_eq!(tagged, 11);
+    assert_eq!(tagged, 12);
     let messages = format!("/api/rooms/{room}/messages");
     let empty = mesh.get(&ada, &messages).await;
     let sent = mesh.by(&ada, "POST", &messages, &json!({"content": "news"})).await;
