@@ -18,7 +18,10 @@ use crate::{
             CheckTokenRequest, admin_service_client::AdminServiceClient, auth_service_client::AuthServiceClient,
             auth_service_server, factor_service_client::FactorServiceClient,
         },
-        message::v1::{message_service_client::MessageServiceClient, message_service_server},
+        message::v1::{
+            message_service_client::MessageServiceClient, message_service_server,
+            send_service_client::SendServiceClient,
+        },
         user::v1::{user_service_client::UserServiceClient, user_service_server},
     },
     telemetry,
@@ -128,6 +131,12 @@ impl Clients {
     #[must_use]
     pub fn message_at(&self, replica: &Arc<Replica>) -> MessageServiceClient<Route> {
         self.message_by(Route::one(&self.message, replica))
+    }
+
+    /// One replica of message-svc, for what only gateways send.
+    #[must_use]
+    pub fn sends_at(&self, replica: &Arc<Replica>) -> SendServiceClient<Route> {
+        SendServiceClient::new(Route::one(&self.message, replica)).max_decoding_message_size(self.message_bytes_max)
     }
 
     fn message_by(&self, route: Route) -> MessageServiceClient<Route> {

@@ -328,16 +328,25 @@ impl Identity {
     pub async fn authenticate(&self, metadata: &MetadataMap) -> Result<Option<Caller>, Refusal> {
         let Some(value) = metadata.get("authorization") else { return Ok(None) };
         let token = value.to_str().ok().and_then(bearer).ok_or(TokenError::Invalid)?;
-        if let Some(verified) = self.assertions_verified.get(&fingerprint(token)) {
-            return self.accept(&verified).await.map(Some);
+        self.caller(token).await.map(Some)
+    }
+
+    /// The caller that a token names: an access token's user, or whom a service asserts.
+    ///
+    /// # Errors
+    /// When it is not good.
+    pub async fn caller(&self, token: &str) -> Result<Caller, Refusal> {
+        let key = fingerprint(token);
+        if let Some(verified) = self.assertions_verified.get(&key) {
+            return self.accept(&verified).await;
         }
         let header = token::header(token)?;
         if header.typ.as_deref() == Some(token::ASSERTION_TYPE) {
             let verified = Arc::new(self.verify_assertion(token)?);
-            self.assertions_verified.insert(fingerprint(token), verified.clone());
-            return self.accept(&verified).await.map(Some);
+            self.assertions_verified.insert(key, verified.clone());
+            return self.accept(&verified).await;
         }
-        Ok(Some(Caller::User(self.verify_access(token).await?.caller())))
+        Ok(Caller::User(self.verify_access(token).await?.caller()))
     }
 
     async fn accept(&self, (caller, expires): &Verified) -> Result<Caller, Refusal> {

@@ -13,6 +13,7 @@
 //! | `namespace.rs`, `connect.rs` | entering the namespace; who may |
 //! | `session.rs` | one socket: its queue, its rooms |
 //! | `events.rs`, `payload.rs` | what clients send |
+//! | `send.rs`, `carrier.rs` | sends of one socket, in their order; the streams to message-svc that carry all of them |
 //! | `join.rs` | entering a room without a gap |
 //! | `feed.rs` | following rooms, one subscription each, and delivering |
 //! | `hub.rs` | what all sockets share; revocation |
@@ -21,6 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+mod carrier;
 mod config;
 mod connect;
 mod engine;
@@ -35,6 +37,7 @@ mod meter;
 mod namespace;
 mod packet;
 mod payload;
+mod send;
 mod service;
 mod session;
 #[cfg(test)]

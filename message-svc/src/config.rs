@@ -42,6 +42,8 @@ pub struct MessageSection {
     pub limits: Limits,
     /// The tasks that write.
     pub rooms: RoomsConfig,
+    /// Sends that gateways bundle.
+    pub sends: SendsConfig,
     /// Following rooms.
     pub watch: WatchConfig,
     /// Who types.
@@ -65,6 +67,7 @@ impl Default for MessageSection {
             store_url: Secret::default(),
             limits: Limits::default(),
             rooms: RoomsConfig::default(),
+            sends: SendsConfig::default(),
             watch: WatchConfig::default(),
             typing: TypingConfig::default(),
             names: NamesConfig::default(),
@@ -156,6 +159,24 @@ impl Default for RoomsConfig {
             idle_secs: 60,
             settle_ms: 5_000,
         }
+    }
+}
+
+/// The streams on which gateways send for their users.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SendsConfig {
+    /// Messages in progress on one stream; behind them it is read no further. Default 8,192: what some hundred busy rooms
+    /// commit at a time, at a kilobyte or two each unless they are long.
+    pub in_progress_max: usize,
+    /// Bytes of one answer, over which no more results are put into it. Default 1 MiB: a quarter of what a gRPC message
+    /// may have.
+    pub answer_bytes_max: usize,
+}
+
+impl Default for SendsConfig {
+    fn default() -> Self {
+        Self { in_progress_max: 8_192, answer_bytes_max: 1 << 20 }
     }
 }
 
@@ -374,6 +395,8 @@ impl Section for MessageSection {
         problems.range("rooms.batch_orders_max", self.rooms.batch_orders_max, 1, 10_000);
         problems.range("rooms.idle_secs", self.rooms.idle_secs, 1, 86_400);
         problems.range("rooms.settle_ms", self.rooms.settle_ms, 100, 60_000);
+        problems.range("sends.in_progress_max", self.sends.in_progress_max, 256, 1 << 20);
+        problems.range("sends.answer_bytes_max", self.sends.answer_bytes_max, 1 << 16, 1 << 20);
         problems.range("watch.hints_max", self.watch.hints_max, 1, 1 << 16);
         problems.range("watch.poll_ms", self.watch.poll_ms, 10, 60_000);
         problems.range("watch.queue_max", self.watch.queue_max, 1, 1 << 16);

@@ -1,6 +1,6 @@
 //! The surface: `MessageService` of the contract. Each handler says who calls, reads the request (`grpc/request.rs`),
 //! calls the domain and encodes the answer (`grpc/answer.rs`). Who may do what is decided in `room.rs` for reading and
-//! in `room_task/judge.rs` for writing; the streams are in `grpc/follow.rs`.
+//! in `room_task/judge.rs` for writing; the streams are in `grpc/follow.rs` and `grpc/sending.rs`.
 
 use std::sync::Arc;
 
@@ -43,15 +43,17 @@ mod follow;
 mod outgoing;
 mod refusal;
 mod request;
+mod sending;
 
 pub(crate) use directory::UserDirectory;
 pub(crate) use follow::Following;
+pub(crate) use sending::{Sending, Sends};
 
 /// The service's handlers.
 pub(crate) struct Messages {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) rooms: Arc<Rooms>,
-    pub(crate) names: Names,
+    pub(crate) names: Arc<Names>,
     pub(crate) typists: Typists,
     pub(crate) following: Arc<Following>,
     pub(crate) limits: Limits,
@@ -216,8 +218,7 @@ impl MessageService for Messages {
         let (room, draft) = request::draft(request.into_inner(), &self.limits)?;
         let username = self.names.of_caller(me).await?;
         let sent = self.rooms.send(room, draft.by(me, username)).await?;
-        let (message, cursor) = (answer::message(&sent.entry), sent.cursor.encode());
-        Ok(Response::new(SendMessageResponse { message, replayed: sent.replayed, cursor }))
+        Ok(Response::new(answer::sent(&sent)))
     }
 
     async fn list_messages(&self, request: Request<ListMessagesRequest>) -> Answer<ListMessagesResponse> {

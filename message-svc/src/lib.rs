@@ -26,7 +26,10 @@ use mesh::{
     identity::{self, Identity, ServiceName},
     keys::KeyError,
     ops::{Awaited, Ops, Probe},
-    proto::message::v1::message_service_server::MessageServiceServer,
+    proto::message::v1::{
+        message_service_server::MessageServiceServer,
+        send_service_server::{self, SendServiceServer},
+    },
     serve::{BindError, Listeners, bind, serve_named},
     shutdown::Sequence,
     telemetry::{self, TelemetryError},
@@ -61,7 +64,7 @@ pub mod watch;
 
 pub use config::{Config, MessageSection};
 
-use grpc::{Following, Messages, UserDirectory};
+use grpc::{Following, Messages, Sending, Sends, UserDirectory};
 use hub::Hub;
 use look::Looker;
 use names::Names;
@@ -143,21 +146,22 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
 
     let Hints { hub, typists, redis, tasks } = hints(&mesh, &message, &store, &drained)?;
     let rooms = Rooms::new(Arc::clone(&store), Arc::clone(&hub), &message.rooms, &message.limits);
+    let names = Arc::new(names(&clients, &identity, &message));
+    let sending = sending((&rooms, &names, &identity), &mesh, &message, &shutdown);
     let messages = Messages {
         store: Arc::clone(&store),
         rooms: Arc::clone(&rooms),
-        names: names(&clients, &identity, &message),
+        names,
         typists,
         following: following(&store, &hub, &identity, &message, &shutdown),
         limits: message.limits,
         // The rest is for what a message weighs more on the wire than it was reckoned.
         page_bytes_max: mesh.grpc.message_bytes_max / 8 * 7,
     };
-    let service = MessageServiceServer::new(messages)
-        .max_decoding_message_size(mesh.grpc.message_bytes_max)
-        .max_encoding_message_size(mesh.grpc.message_bytes_max);
+    let routes = routes(messages, sending, mesh.grpc.message_bytes_max);
+    let beside = [send_service_server::SERVICE_NAME];
     let (router, health) =
-        mesh::grpc::router::<MessageServiceServer<Messages>>(Routes::new(service), Arc::clone(&identity), &mesh.grpc);
+        mesh::grpc::router_with::<MessageServiceServer<Messages>>(routes, &beside, Arc::clone(&identity), &mesh.grpc);
     health.set_serving::<MessageServiceServer<Messages>>(true).await;
     awaited.arrived(Arc::new(StoreProbe(Arc::clone(&store))));
     relaying.zip(redis).into_iter().for_each(|(awaited, redis)| awaited.arrived(redis));
@@ -180,6 +184,34 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     sequence.step("store", mesh.shutdown.stores(), store.close()).await;
     let _whole = sequence.finish();
     Ok(())
+}
+
+fn sending(
+    (rooms, names, identity): (&Arc<Rooms>, &Arc<Names>, &Arc<Identity>),
+    mesh: &MeshConfig,
+    message: &MessageSection,
+    shutdown: &CancellationToken,
+) -> Sending {
+    Sending {
+        rooms: Arc::clone(rooms),
+        names: Arc::clone(names),
+        identity: Arc::clone(identity),
+        limits: message.limits.clone(),
+        config: message.sends.clone(),
+        deadline_max: Duration::from_millis(mesh.grpc.deadline_ms_max),
+        stall: Duration::from_secs(message.watch.stall_secs),
+        shutdown: shutdown.clone(),
+    }
+}
+
+/// Both services of the contract that this process answers.
+fn routes(messages: Messages, sending: Sending, bytes_max: usize) -> Routes {
+    let service =
+        MessageServiceServer::new(messages).max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max);
+    let sends = SendServiceServer::new(Sends::new(sending))
+        .max_decoding_message_size(bytes_max)
+        .max_encoding_message_size(bytes_max);
+    Routes::new(service).add_service(sends)
 }
 
 fn names(clients: &Clients, identity: &Arc<Identity>, message: &MessageSection) -> Names {

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -29,6 +32,27 @@ use crate::{
 const SHARDS: usize = 16;
 
 type Shard = HashMap<RoomId, mpsc::Sender<Pending>>;
+
+/// A message that is in line. Dropped before it is written, it is not sent.
+pub(crate) struct Submitted(oneshot::Receiver<Result<Done, Error>>);
+
+impl Submitted {
+    /// Answers when the message is durable.
+    ///
+    /// # Errors
+    /// What [`Rooms::send`] says.
+    pub(crate) async fn done(self) -> Result<Sent, Error> {
+        match answered(self.0.await)? {
+            Done::Sent(sent) => Ok(sent),
+            Done::Changed(_) | Done::MayType(_) => Err(Error::internal("a send was answered as something else")),
+        }
+    }
+}
+
+/// What a room's task answered. One that panicked has dropped the reply; nothing is known of the order then.
+fn answered(answer: Result<Result<Done, Error>, oneshot::error::RecvError>) -> Result<Done, Error> {
+    answer.unwrap_or_else(|_| Err(Error::internal("the room's task ended")))
+}
 
 /// The rooms that have a task.
 pub struct Rooms {
@@ -72,10 +96,17 @@ impl Rooms {
     /// # Errors
     /// [`Error::RoomNotFound`], [`Error::NotAMember`], and whatever keeps it from being known.
     pub async fn send(self: &Arc<Self>, room: RoomId, message: Message) -> Result<Sent, Error> {
-        match self.order(room, Order::Send(Arc::new(message))).await? {
-            Done::Sent(sent) => Ok(sent),
-            Done::Changed(_) | Done::MayType(_) => Err(Error::internal("a send was answered as something else")),
-        }
+        self.submit(room, message)?.done().await
+    }
+
+    /// Puts a message in line, without waiting: those of one caller get into the room in the order of these calls.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::NoRoom`].
+    pub(crate) fn submit(self: &Arc<Self>, room: RoomId, message: Message) -> Result<Submitted, Error> {
+        let (pending, answer) = Pending::new(Order::Send(Arc::new(message)));
+        self.queue(room, pending)?;
+        Ok(Submitted(answer))
     }
 
     /// Changes the room or its members; answers when it is durable, or was so already.
@@ -121,8 +152,7 @@ impl Rooms {
     async fn order(self: &Arc<Self>, room: RoomId, order: Order) -> Result<Done, Error> {
         let (pending, answer) = Pending::new(order);
         self.queue(room, pending)?;
-        // A task that panicked has dropped the reply; nothing is known of the order then.
-        answer.await.unwrap_or_else(|_| Err(Error::internal("the room's task ended")))
+        answered(answer.await)
     }
 
     fn queue(self: &Arc<Self>, room: RoomId, pending: Pending) -> Result<(), Error> {

@@ -35,6 +35,12 @@ pub struct RealtimeConfig {
     pub incoming_max: usize,
     /// Bytes of the events that wait; default 1 MiB.
     pub incoming_bytes_max: usize,
+    /// Sends of one socket that are under way together; default 64. Those that come meanwhile are the next, when all of
+    /// these are answered, so this bounds what has to be sent again, in its order, when a replica of message-svc dies.
+    pub sends_max: usize,
+    /// Sends of all sockets to one replica of message-svc that wait to be written, in bundles of one socket's; default
+    /// 4,096. A replica that takes no more makes its sockets wait, and their sends time out.
+    pub bundles_max: usize,
     /// Packets that wait to be written to one socket; default 256. One more and the socket is closed: its client does
     /// not read, and it resumes by cursor. Events are shared by all sockets, so a place takes 16 bytes.
     pub outgoing_max: usize,
@@ -79,6 +85,8 @@ impl Default for RealtimeConfig {
             frame_bytes_max: 1280 * 1024,
             incoming_max: 1_000,
             incoming_bytes_max: 1 << 20,
+            sends_max: 64,
+            bundles_max: 4_096,
             outgoing_max: 256,
             rooms_per_socket_max: 1_000,
             rooms_max: 100_000,
@@ -105,6 +113,9 @@ impl RealtimeConfig {
             ("frame_bytes_max", self.frame_bytes_max, self.event_bytes_max, 16 << 20),
             ("incoming_max", self.incoming_max, 1, 100_000),
             ("incoming_bytes_max", self.incoming_bytes_max, self.event_bytes_max, 64 << 20),
+            // A bundle may have 256 by the contract.
+            ("sends_max", self.sends_max, 1, 256),
+            ("bundles_max", self.bundles_max, 1, 1 << 20),
             ("outgoing_max", self.outgoing_max, 16, 65_536),
             ("rooms_per_socket_max", self.rooms_per_socket_max, 100, 100_000),
             ("rooms_max", self.rooms_max, 100, 10_000_000),

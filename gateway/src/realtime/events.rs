@@ -1,15 +1,10 @@
 //! What clients send once they are connected: each event waits in its socket's queue, is handled after those before it,
-//! and is answered: with its ack, or, when it was sent without one and is refused, with an `error` event. Joining is in
-//! `join.rs`.
+//! and is answered: with its ack, or, when it was sent without one and is refused, with an `error` event. Sends that wait
+//! together are handled together. Joining is in `join.rs`, sending in `send.rs`.
 
 use std::sync::Arc;
 
-use mesh::{
-    client,
-    error::{Reason, Refusal},
-    proto::message::v1::{SendMessageRequest, SendMessageResponse},
-};
-use serde::Serialize;
+use mesh::error::{Reason, Refusal};
 use serde_json::value::RawValue;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -20,9 +15,10 @@ use super::{
     meter::{self, Closed},
     packet::{self, Frame, Packet, Text},
     payload,
-    session::{Session, Work},
+    send::{self, Outgoing},
+    session::{Session, Turn, Work},
 };
-use crate::{error::ErrorObject, json, limit::Class};
+use crate::{error::ErrorObject, limit::Class};
 
 /// How an event is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +47,8 @@ impl Reply {
         self.frame(error).unwrap_or_else(|| packet::event("error", error))
     }
 
-    /// Answers.
-    fn send(&self, session: &Session, result: Result<String, Refusal>) -> &'static str {
+    /// Answers; what came of it, as a label.
+    pub(super) fn send(&self, session: &Session, result: Result<String, Refusal>) -> &'static str {
         let (frame, outcome) = match result {
             Ok(json) => (self.frame(&json), "ok"),
             Err(refusal) => (Some(self.refused(&error_object(&refusal))), refusal.reason.as_str()),
@@ -120,10 +116,11 @@ pub(super) fn resume(hub: &Arc<Hub>, session: &Arc<Session>, rooms: Vec<(String,
 /// Works a socket's queue off, one after the other, and ends with it.
 async fn work(hub: Arc<Hub>, session: Arc<Session>) {
     let guard = Panicked(&session);
-    while let Some(work) = session.next() {
-        match work {
-            Work::Event(packet) => handle(&hub, &session, &packet).await,
-            Work::Resume(rooms) => Box::pin(join::resume(&hub, &session, rooms)).await,
+    while let Some(turn) = session.next(is_send, hub.config().sends_max) {
+        match turn {
+            Turn::Together(packets) => sends(&hub, &session, &packets).await,
+            Turn::One(Work::Event(packet)) => handle(&hub, &session, &packet).await,
+            Turn::One(Work::Resume(rooms)) => Box::pin(join::resume(&hub, &session, rooms)).await,
         }
     }
     std::mem::forget(guard);
@@ -138,33 +135,67 @@ impl Drop for Panicked<'_> {
     }
 }
 
+/// Handles one event to its end.
 async fn handle(hub: &Arc<Hub>, session: &Arc<Session>, packet: &str) {
+    let Some((kind, payload, reply)) = read(session, packet) else { return };
+    let span = tracing::info_span!("socket event", messaging.operation.name = kind.as_str());
+    if let Some(outcome) = Box::pin(dispatch(hub, session, kind, payload, &reply)).instrument(span).await {
+        meter::event(kind.as_str(), outcome);
+    }
+}
+
+/// Handles sends that wait together: all of them are on their way before the first is answered, and each is answered
+/// when it is known what became of it.
+async fn sends(hub: &Arc<Hub>, session: &Arc<Session>, packets: &[Text]) {
+    let mut sends = Vec::with_capacity(packets.len());
+    for (kind, payload, reply) in packets.iter().filter_map(|packet| read(session, packet)) {
+        let allowed = hub.edge.limiter.check(Class::Event, session.address, Some(session.user_id()));
+        match allowed.and_then(|()| payload::send(payload)) {
+            Ok(send) => sends.push(Outgoing::new(send, reply)),
+            Err(refusal) => meter::event(kind.as_str(), reply.send(session, Err(refusal))),
+        }
+    }
+    if !sends.is_empty() {
+        let (name, count) = (Kind::Send.as_str(), sends.len());
+        let span =
+            tracing::info_span!("socket event", messaging.operation.name = name, messaging.batch.message_count = count);
+        Box::pin(send::all(hub, session, sends)).instrument(span).await;
+    }
+}
+
+/// Whether a packet is a send, as far as a look at how clients write one tells. One that is written otherwise is handled
+/// alone, which is as right.
+fn is_send(packet: &str) -> bool {
+    let Some(rest) = packet.strip_prefix('2') else { return false };
+    rest.trim_start_matches(|digit: char| digit.is_ascii_digit()).starts_with(r#"["send_message","#)
+}
+
+/// What an event is; one that is none is answered here.
+fn read<'a>(session: &Session, packet: &'a str) -> Option<(Kind, Option<&'a RawValue>, Reply)> {
     let (ack, data) = match Packet::read(packet) {
         Ok(Packet::Event { ack, data }) => (ack, data),
         Ok(Packet::Binary { ack }) => {
             let refusal = Refusal::field("payload", "must not have binary attachments");
             meter::event("any", Reply::Ack(ack).send(session, Err(refusal)));
-            return;
+            return None;
         }
-        _ => return,
+        _ => return None,
     };
     let reply = Reply::Ack(ack);
     let (name, payload) = match payload::event(data) {
         Ok(event) => event,
         Err(refusal) => {
             meter::event("any", reply.send(session, Err(refusal)));
-            return;
+            return None;
         }
     };
     let Some(kind) = Kind::of(&name) else {
         let shown: String = name.chars().take(64).collect();
         let refusal = Refusal::new(Reason::NotFound, format!("There is no event \"{shown}\""));
         meter::event("unknown", reply.send(session, Err(refusal)));
-        return;
+        return None;
     };
-    let span = tracing::info_span!("socket event", messaging.operation.name = kind.as_str());
-    let outcome = Box::pin(dispatch(hub, session, kind, payload, &reply)).instrument(span).await;
-    meter::event(kind.as_str(), outcome);
+    Some((kind, payload, reply))
 }
 
 /// The events that there are.
@@ -195,31 +226,39 @@ impl Kind {
     }
 }
 
+/// Does what an event asks for and answers it; what came of it, when it is not counted yet.
 async fn dispatch(
     hub: &Arc<Hub>,
     session: &Arc<Session>,
     kind: Kind,
     payload: Option<&RawValue>,
     reply: &Reply,
-) -> &'static str {
+) -> Option<&'static str> {
     let result = match hub.edge.limiter.check(Class::Event, session.address, Some(session.user_id())) {
         Err(refusal) => Err(refusal),
         Ok(()) => match kind {
             Kind::Join => match payload::join(payload) {
                 // It answers by itself, in the turn in which the socket becomes live.
                 Ok(join) => match join::join(hub, session, join.room_id, join.cursor, reply).await {
-                    Ok(()) => return "ok",
+                    Ok(()) => return Some("ok"),
                     Err(refusal) => Err(refusal),
                 },
                 Err(refusal) => Err(refusal),
             },
             Kind::Leave => leave(hub, session, payload).await,
-            Kind::Send => send(hub, session, payload).await,
+            Kind::Send => match payload::send(payload) {
+                // It answers by itself, as those that are sent together do.
+                Ok(send) => {
+                    send::all(hub, session, vec![Outgoing::new(send, reply.clone())]).await;
+                    return None;
+                }
+                Err(refusal) => Err(refusal),
+            },
             Kind::TypingStart => typing(hub, session, payload, true).await,
             Kind::TypingStop => typing(hub, session, payload, false).await,
         },
     };
-    reply.send(session, result)
+    Some(reply.send(session, result))
 }
 
 const SUCCESS: &str = r#"{"success":true}"#;
@@ -235,33 +274,6 @@ async fn leave(hub: &Hub, session: &Session, payload: Option<&RawValue>) -> Resu
         drop(hub.set_typing(session, room_id, false).await);
     }
     Ok(SUCCESS.to_owned())
-}
-
-/// Answered once the message is on disk.
-async fn send(hub: &Hub, session: &Session, payload: Option<&RawValue>) -> Result<String, Refusal> {
-    #[derive(Serialize)]
-    struct Sent {
-        success: bool,
-        message: json::Message,
-    }
-    let send = payload::send(payload)?;
-    let message = SendMessageRequest {
-        room_id: send.room_id.to_string(),
-        content: send.content,
-        message_type: send.message_type,
-        metadata: send.metadata,
-        // With an id the call can be tried again without a second message.
-        client_message_id: send.client_message_id.unwrap_or_else(|| Uuid::new_v4().to_string()),
-    };
-    let bearer = hub.bearer(session);
-    let call = || {
-        let (mut client, message) = (hub.edge.clients.message_of(send.room_id), message.clone());
-        let request = client::request(message, &bearer, hub.deadline());
-        async move { client.send_message(request).await }
-    };
-    let SendMessageResponse { message, .. } = hub.call(call).await?;
-    let sent = Sent { success: true, message: message.unwrap_or_default().into() };
-    serde_json::to_string(&sent).map_err(Refusal::internal)
 }
 
 async fn typing(hub: &Hub, session: &Session, payload: Option<&RawValue>, typing: bool) -> Result<String, Refusal> {
@@ -282,6 +294,23 @@ mod tests {
         assert_eq!(Reply::Ack(None).refused("{}"), r#"2["error",{}]"#);
         let joined = Reply::RoomJoined("a\"b".into());
         assert_eq!(joined.frame(SUCCESS), Some(r#"2["room_joined",{"roomId":"a\"b","success":true}]"#.into()));
+    }
+
+    #[test]
+    fn sends_are_known_by_their_look() {
+        for packet in [r#"2["send_message",{}]"#, r#"2123["send_message",{}]"#] {
+            assert!(is_send(packet), "{packet}");
+        }
+        for packet in [
+            "",
+            "2",
+            r#"2["send_message"]"#,
+            r#"2["join_room",{}]"#,
+            r#"51-["send_message",{}]"#,
+            r#"2[ "send_message",{}]"#,
+        ] {
+            assert!(!is_send(packet), "{packet}");
+        }
     }
 
     #[test]

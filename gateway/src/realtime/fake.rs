@@ -20,7 +20,7 @@ use mesh::{
             self as auth,
             auth_service_server::{AuthService, AuthServiceServer},
         },
-        message::v1::message_service_server::MessageServiceServer,
+        message::v1::{message_service_server::MessageServiceServer, send_service_server::SendServiceServer},
     },
     time::Millis,
 };
@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod messages;
+mod sends;
 
 pub(super) use messages::FakeMessages;
 
@@ -308,7 +309,8 @@ impl FakeMesh {
     }
 
     fn serve(messages: &FakeMessages, number: usize, address: SocketAddr) -> FakeServer {
-        let routes = tonic::service::Routes::new(MessageServiceServer::new(messages.replica(number)));
+        let routes = tonic::service::Routes::new(MessageServiceServer::new(messages.replica(number)))
+            .add_service(SendServiceServer::new(messages.replica(number)));
         FakeServer::start(address, routes)
     }
 

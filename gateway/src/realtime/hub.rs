@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use super::{
     RealtimeConfig,
+    carrier::Carrier,
     feed::Feeds,
     meter::{self, Closed},
     packet,
@@ -41,6 +42,7 @@ const AGES_ASKED_MAX: usize = 16;
 pub(super) struct Hub {
     pub(super) edge: Arc<Edge>,
     pub(super) feeds: Arc<Feeds>,
+    pub(super) carrier: Carrier,
     /// Places for joins in progress.
     pub(super) joins: Semaphore,
     /// Tasks that work off the sockets' queues.
@@ -61,10 +63,12 @@ impl Hub {
     pub(super) fn new(edge: Arc<Edge>) -> Arc<Self> {
         let config = &edge.config.realtime;
         let feeds = Feeds::new(config, Arc::clone(&edge.identity), edge.clients.clone());
+        let carrier = Carrier::new(config, Arc::clone(&edge.identity), edge.clients.clone());
         let joins = Semaphore::new(config.joins_max);
         Arc::new(Self {
             edge,
             feeds,
+            carrier,
             joins,
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),

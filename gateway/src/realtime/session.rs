@@ -61,6 +61,14 @@ impl Work {
     }
 }
 
+/// Whose turn it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    One(Work),
+    /// Packets of events that are handled together, in their order.
+    Together(Vec<Text>),
+}
+
 #[derive(Default)]
 struct Inbox {
     queue: VecDeque<Work>,
@@ -101,6 +109,10 @@ pub(super) struct Session {
     inbox: Mutex<Inbox>,
     places: Mutex<Places>,
 }
+
+/// Bytes of events that are handled together: an eighth of what a gRPC message may have, because what is short as JSON
+/// can be longer on its way.
+const TOGETHER_BYTES_MAX: usize = 512 * 1024;
 
 /// A typing that has not been said again for so long has ended by itself.
 const TYPING: Duration = Duration::from_secs(5);
@@ -226,16 +238,32 @@ impl Session {
         Ok(!std::mem::replace(&mut inbox.running, true))
     }
 
-    /// The next work for the one task that works the queue off; with none left the task has ended.
-    pub(super) fn next(&self) -> Option<Work> {
+    /// The next work for the one task that works the queue off; with none left the task has ended. Events that `together`
+    /// takes come with those that wait right behind them, up to the limit.
+    pub(super) fn next(&self, together: impl Fn(&str) -> bool, events_max: usize) -> Option<Turn> {
         let mut inbox = self.inbox();
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while events.len() < events_max
+            && let Some(Work::Event(packet)) = inbox.queue.front()
+            && (events.is_empty() || bytes + packet.len() <= TOGETHER_BYTES_MAX)
+            && together(packet)
+        {
+            bytes += packet.len();
+            inbox.bytes -= packet.len();
+            if let Some(Work::Event(packet)) = inbox.queue.pop_front() {
+                events.push(packet);
+            }
+        }
+        if !events.is_empty() {
+            return Some(Turn::Together(events));
+        }
         let work = inbox.queue.pop_front();
         match &work {
             Some(work) => inbox.bytes -= work.bytes(),
             // An idle socket keeps no queue.
             None => *inbox = Inbox::default(),
         }
-        work
+        work.map(Turn::One)
     }
 
     /// The socket follows a room from here on. Called under the room's lock.
@@ -303,27 +331,51 @@ mod tests {
     use super::*;
     use crate::realtime::fake::{FakeLink, session};
 
+    fn event(text: &'static str) -> Work {
+        Work::Event(text.into())
+    }
+
+    /// One after the other.
+    fn next(session: &Session) -> Option<Work> {
+        session.next(|_| false, 8).map(|turn| match turn {
+            Turn::One(work) => work,
+            Turn::Together(_) => unreachable!("nothing is taken together"),
+        })
+    }
+
     #[test]
     fn work_comes_out_in_order_and_one_task_does_it() {
         let (session, _link) = session(FakeLink::new(8));
-        let event = |text: &'static str| Work::Event(text.into());
         assert_eq!(session.push(event("a"), 3, 100), Ok(true));
         assert_eq!(session.push(event("b"), 3, 100), Ok(false));
-        assert_eq!(session.next(), Some(event("a")));
+        assert_eq!(next(&session), Some(event("a")));
         assert_eq!(session.push(event("c"), 3, 100), Ok(false), "the task is still at it");
-        assert_eq!((session.next(), session.next(), session.next()), (Some(event("b")), Some(event("c")), None));
+        assert_eq!((next(&session), next(&session), next(&session)), (Some(event("b")), Some(event("c")), None));
         assert_eq!(session.push(event("d"), 3, 100), Ok(true), "the task had ended");
+    }
+
+    #[test]
+    fn what_belongs_together_comes_together_up_to_the_limit_and_overtakes_nothing() {
+        let (session, _link) = session(FakeLink::new(8));
+        for text in ["s1", "s2", "s3", "other", "s4"] {
+            session.push(event(text), 8, 100).expect("room for it");
+        }
+        let next = || session.next(|packet| packet.starts_with('s'), 2);
+        let together = |texts: &[&'static str]| Some(Turn::Together(texts.iter().map(|text| (*text).into()).collect()));
+        assert_eq!((next(), next()), (together(&["s1", "s2"]), together(&["s3"])));
+        assert_eq!((next(), next()), (Some(Turn::One(event("other"))), together(&["s4"])));
+        assert_eq!(next(), None);
+        assert_eq!(session.push(event("later"), 8, 5), Ok(true), "all bytes are given back");
     }
 
     #[test]
     fn the_queue_is_bounded_in_events_and_in_bytes() {
         let (session, _link) = session(FakeLink::new(8));
-        let event = |text: &'static str| Work::Event(text.into());
         session.push(event("aaaa"), 2, 10).expect("room for it");
         assert_eq!(session.push(event("aaaaaaa"), 2, 10), Err(event("aaaaaaa")));
         session.push(event("aaaaaa"), 2, 10).expect("exactly full");
         assert_eq!(session.push(event(""), 2, 10), Err(event("")));
-        session.next();
+        next(&session);
         session.push(event("aaaa"), 2, 10).expect("bytes are given back");
     }
 
@@ -344,7 +396,7 @@ mod tests {
         session.note_typing(Uuid::from_u128(1), true, 10);
         assert_eq!(session.leave(Closed::Client).typing, [Uuid::from_u128(1)]);
         assert_eq!(session.push(Work::Event("a".into()), 3, 100), Ok(false));
-        assert_eq!(session.next(), None);
+        assert_eq!(next(&session), None);
         session.note_typing(Uuid::from_u128(1), true, 10);
         assert!(session.leave(Closed::Client).typing.is_empty());
     }

@@ -19,6 +19,7 @@ use super::{
 
 mod protocol;
 mod ring;
+mod sending;
 mod wire;
 
 /// A running hub.

@@ -12,6 +12,7 @@ use crate::{
     id::UserId,
     member::{Member, Role},
     message::Message,
+    order::Sent,
     room::{RoomType, Summary},
 };
 
@@ -66,6 +67,11 @@ pub(super) fn entries(page: &EntryPage) -> pb::ListEntriesResponse {
         seq: page.cursor.seq,
         cursors: page.entries.iter().map(|one| Cursor { log, seq: one.seq }.encode()).collect(),
     }
+}
+
+pub(super) fn sent(sent: &Sent) -> pb::SendMessageResponse {
+    let (message, cursor) = (message(&sent.entry), sent.cursor.encode());
+    pb::SendMessageResponse { message, replayed: sent.replayed, cursor }
 }
 
 /// The message of an entry; none when it is another kind of entry.

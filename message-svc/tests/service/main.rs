@@ -4,6 +4,7 @@
 mod input;
 mod relay;
 mod rooms;
+mod sending;
 mod speed;
 mod watching;
 mod world;

@@ -13,7 +13,7 @@ use mesh::{
     error::{Reason, Refusal},
     identity::{Identity, ServiceName, UserCaller},
     proto::{
-        message::v1::{message_service_client::MessageServiceClient, *},
+        message::v1::{message_service_client::MessageServiceClient, send_service_client::SendServiceClient, *},
         user::v1::{
             BatchGetUsersRequest, BatchGetUsersResponse, CreateUserRequest, CreateUserResponse, GetUserRequest,
             GetUserResponse, SetUsernameRequest, SetUsernameResponse, UpdateUserRequest, UpdateUserResponse, User,
@@ -123,6 +123,17 @@ impl World {
         (self.clients.message(), client::stream_request(message, &bearer))
     }
 
+    /// The gateway's word for itself.
+    pub(crate) fn assertion(&self) -> String {
+        self.identity.assertion(ServiceName::Message, None).to_string()
+    }
+
+    /// A gateway that sends for its users.
+    pub(crate) async fn sends<T>(&self, messages: T) -> (SendServiceClient<Route>, Request<T>) {
+        let replica = self.clients.message_replicas().known().await.any().expect("a replica");
+        (self.clients.sends_at(&replica), client::stream_request(messages, &self.assertion()))
+    }
+
     /// A client without any identity.
     pub(crate) fn stranger(&self) -> MessageServiceClient<Route> {
         self.clients.message()
@@ -148,6 +159,11 @@ impl Person {
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let bearer = self.identity.assertion(ServiceName::Message, Some(&self.caller));
         client::request(message, &bearer, PATIENCE)
+    }
+
+    /// The gateway's word for them.
+    pub(crate) fn assertion(&self) -> String {
+        self.identity.assertion(ServiceName::Message, Some(&self.caller)).to_string()
     }
 
     /// For a stream, which has no deadline.

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{Answer, Stream, answers_nothing};
 
 type Outlet = mpsc::UnboundedSender<Result<pb::WatchRoomsResponse, Status>>;
-type Later<'b, T> = std::pin::Pin<Box<dyn Future<Output = Answer<T>> + Send + 'b>>;
+pub(super) type Later<'b, T> = std::pin::Pin<Box<dyn Future<Output = Answer<T>> + Send + 'b>>;
 
 #[derive(Default)]
 struct Log {
@@ -34,7 +34,7 @@ struct Log {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     rooms: HashMap<String, Log>,
     /// The rooms that each stream follows, and at which replica.
     streams: Vec<(usize, Outlet, HashSet<String>)>,
@@ -45,6 +45,14 @@ struct State {
     subscriptions: usize,
     typing: Vec<(String, bool)>,
     sent: Vec<pb::SendMessageRequest>,
+    /// So many messages are stored before a stream of sends breaks with its answers.
+    pub(super) break_sends_after: Option<usize>,
+    /// Messages with these contents are refused once, as by a store that is away for a moment.
+    refuse: HashSet<String>,
+    /// Messages with these contents are never taken in.
+    held: HashSet<String>,
+    /// The sizes of the bundles that came in.
+    pub(super) bundles: Vec<usize>,
     /// At which replica each call that names a room came in.
     calls: Vec<(usize, String)>,
     arrivals: u64,
@@ -129,7 +137,7 @@ impl FakeMessages {
         self.state().calls.push((self.1, room_id.to_owned()));
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().expect("lock")
     }
 
@@ -251,10 +259,90 @@ impl FakeMessages {
     }
 }
 
+impl FakeMessages {
+    /// Streams of sends break, with their answers, when so many messages are stored.
+    pub(in crate::realtime) fn break_sends_after(&self, messages: usize) {
+        self.state().break_sends_after = Some(messages);
+    }
+
+    /// The message of this content is refused the first time, as by a store that is away for a moment.
+    pub(in crate::realtime) fn refuse_once(&self, content: &str) {
+        self.state().refuse.insert(content.to_owned());
+    }
+
+    /// The message of this content is not taken in, and not answered.
+    pub(in crate::realtime) fn hold(&self, content: &str) {
+        self.state().held.insert(content.to_owned());
+    }
+
+    /// How many messages each bundle had that came in.
+    pub(in crate::realtime) fn bundles(&self) -> Vec<usize> {
+        self.state().bundles.clone()
+    }
+
+    /// The contents of a room's messages, in their order.
+    pub(in crate::realtime) fn contents(&self, room: Uuid) -> Vec<String> {
+        let mut state = self.state();
+        let entries = state.log(&room.to_string()).entries.iter();
+        entries
+            .filter_map(|entry| match &entry.event {
+                Some(Event::Message(message)) => Some(message.content.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Takes a message in, once for each client id.
+    pub(super) async fn store(
+        &self,
+        user: &str,
+        request: pb::SendMessageRequest,
+    ) -> Result<pb::SendMessageResponse, Status> {
+        self.called(&request.room_id);
+        // Later ones take less time: whoever handles them side by side gets them out of order.
+        let arrival = {
+            let mut state = self.state();
+            state.arrivals += 1;
+            state.arrivals
+        };
+        tokio::time::sleep(std::time::Duration::from_millis(20_u64.saturating_sub(arrival))).await;
+        let held = self.state().held.contains(&request.content);
+        if held {
+            std::future::pending::<()>().await;
+        }
+        let mut state = self.state();
+        if state.refuse.remove(&request.content) {
+            return Err(Refusal::new(Reason::Unavailable, "The store is away").into());
+        }
+        let known = state.log(&request.room_id).entries.iter().find_map(|entry| match &entry.event {
+            Some(Event::Message(message)) if message.client_message_id == request.client_message_id => {
+                Some(message.clone())
+            }
+            _ => None,
+        });
+        if let Some(message) = known {
+            return Ok(pb::SendMessageResponse { message: Some(message), replayed: true, ..Default::default() });
+        }
+        let message = pb::Message {
+            content: request.content.clone(),
+            client_message_id: request.client_message_id.clone(),
+            user_id: user.to_owned(),
+            ..pb::Message::default()
+        };
+        let entry = state.append(&request.room_id, Event::Message(message));
+        state.sent.push(request);
+        let Some(Event::Message(message)) = entry.event else { unreachable!() };
+        Ok(pb::SendMessageResponse { message: Some(message), ..Default::default() })
+    }
+}
+
 /// Who calls, by the assertion that the call carries; its signature is not looked at here.
 fn caller<T>(request: &Request<T>) -> String {
-    let value = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).expect("a bearer");
-    let payload = value.split('.').nth(1).expect("a token");
+    user_of(request.metadata().get("authorization").and_then(|value| value.to_str().ok()).expect("a bearer"))
+}
+
+pub(super) fn user_of(token: &str) -> String {
+    let payload = token.split('.').nth(1).expect("a token");
     let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).expect("base64url");
     let claims: serde_json::Value = serde_json::from_slice(&payload).expect("JSON");
     claims["sub"].as_str().expect("a user").to_owned()
@@ -347,27 +435,8 @@ impl MessageService for FakeMessages {
     {
         let user = caller(&request);
         let request = request.into_inner();
-        self.called(&request.room_id);
-        Box::pin(async move {
-            // Later ones take less time: whoever handles them side by side gets them out of order.
-            let arrival = {
-                let mut state = self.state();
-                state.arrivals += 1;
-                state.arrivals
-            };
-            tokio::time::sleep(std::time::Duration::from_millis(20_u64.saturating_sub(arrival))).await;
-            let message = pb::Message {
-                content: request.content.clone(),
-                client_message_id: request.client_message_id.clone(),
-                user_id: user,
-                ..pb::Message::default()
-            };
-            let mut state = self.state();
-            let entry = state.append(&request.room_id, Event::Message(message));
-            state.sent.push(request);
-            let Some(Event::Message(message)) = entry.event else { unreachable!() };
-            Ok(Response::new(pb::SendMessageResponse { message: Some(message), ..Default::default() }))
-        })
+        let messages = self.clone();
+        Box::pin(async move { Ok(Response::new(messages.store(&user, request).await?)) })
     }
 
     fn set_typing<'a, 'b>(&'a self, request: Request<pb::SetTypingRequest>) -> Later<'b, pb::SetTypingResponse>
