@@ -116,7 +116,8 @@ impl RealtimeConfig {
             // A bundle may have 256 by the contract.
             ("sends_max", self.sends_max, 1, 256),
             ("bundles_max", self.bundles_max, 1, 1 << 20),
-            ("outgoing_max", self.outgoing_max, 16, 65_536),
+            // Entries come up to 64 at a time.
+            ("outgoing_max", self.outgoing_max, 128, 65_536),
             ("rooms_per_socket_max", self.rooms_per_socket_max, 100, 100_000),
             ("rooms_max", self.rooms_max, 100, 10_000_000),
             ("joins_max", self.joins_max, 1, 65_536),

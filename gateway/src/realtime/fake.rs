@@ -76,15 +76,15 @@ impl FakeLink {
 }
 
 impl Link for FakeLink {
-    fn send(&self, frame: Frame) -> Result<(), Unsent> {
-        let mut frames = self.0.frames.lock().expect("lock");
+    fn send_all(&self, frames: &[Frame]) -> Result<(), Unsent> {
+        let mut sent = self.0.frames.lock().expect("lock");
         if self.is_killed() || self.is_finished() {
             return Err(Unsent::Gone);
         }
-        if frames.len() >= self.0.places {
+        if sent.len() + frames.len() > self.0.places {
             return Err(Unsent::Full);
         }
-        frames.push(frame.as_str().to_owned());
+        sent.extend(frames.iter().map(|frame| frame.as_str().to_owned()));
         Ok(())
     }
 

@@ -32,11 +32,18 @@ pub(super) enum Unsent {
 
 /// The way to one client, whatever the transport. Nothing here waits.
 pub(super) trait Link: Send + Sync {
+    /// Queues packets that follow one another, all of them or none.
+    ///
+    /// # Errors
+    /// When they are not queued.
+    fn send_all(&self, frames: &[Frame]) -> Result<(), Unsent>;
     /// Queues a packet.
     ///
     /// # Errors
     /// When it is not queued.
-    fn send(&self, frame: Frame) -> Result<(), Unsent>;
+    fn send(&self, frame: Frame) -> Result<(), Unsent> {
+        self.send_all(&[frame])
+    }
     /// Ends the connection at once; what is queued is dropped.
     fn kill(&self);
     /// Ends the connection once what is queued has been written, within a second.
@@ -162,10 +169,18 @@ impl Session {
     /// # Errors
     /// When it is not queued: the socket is gone.
     pub(super) fn send(&self, frame: Frame) -> Result<(), Unsent> {
+        self.send_all(&[frame])
+    }
+
+    /// Queues packets that follow one another, in one turn; see [`Session::send`].
+    ///
+    /// # Errors
+    /// When they are not queued: the socket is gone.
+    pub(super) fn send_all(&self, frames: &[Frame]) -> Result<(), Unsent> {
         if self.is_closed() {
             return Err(Unsent::Gone);
         }
-        let sent = self.link.send(frame);
+        let sent = self.link.send_all(frames);
         if sent == Err(Unsent::Full) {
             self.kill(Closed::Slow);
         }

@@ -10,7 +10,7 @@ use mesh::{
     proto::message::v1::{
         WatchRoomResponse, WatchRoomsRequest, WatchRoomsResponse,
         watch_rooms_request::{Action, Subscribe},
-        watch_rooms_response::{Dropped, Event, LoggedEntry, Subscribed, Typing},
+        watch_rooms_response::{Dropped, Event, LoggedEntries, LoggedEntry, Subscribed, Typing},
     },
     time::Millis,
 };
@@ -35,6 +35,13 @@ use crate::{
 
 /// How often a stream asks whether its session lives, when no news of revocations come. It costs a look into memory.
 const SESSION_CHECK: Duration = Duration::from_secs(5);
+
+/// Entries that go to a gateway together; the contract says so. It queues them for a socket in one turn, so this is much
+/// less than a socket's queue has places.
+const TOGETHER_MAX: usize = 64;
+/// Bytes of content and metadata after which the next entry goes by itself: with what is around it, far below what a gRPC
+/// message may have.
+const TOGETHER_BYTES_MAX: usize = 512 << 10;
 
 /// What following needs.
 pub(crate) struct Following {
@@ -251,9 +258,9 @@ async fn deliver(
     loop {
         match watch.next().await? {
             Step::Entries(entries) => {
-                for entry in entries {
-                    send(logged(&entry, view.meta.log)).await.map_err(End::Slow)?;
-                    if entry.closes() {
+                for together in together(&entries) {
+                    send(logged(together, view.meta.log)).await.map_err(End::Slow)?;
+                    if together.last().is_some_and(|entry| entry.closes()) {
                         return Ok(());
                     }
                 }
@@ -266,9 +273,28 @@ async fn deliver(
     }
 }
 
-fn logged(entry: &Entry, log: LogId) -> Event {
-    let cursor = Cursor { log, seq: entry.seq }.encode();
-    Event::Entry(LoggedEntry { entry: Some(answer::entry(entry)), cursor })
+/// Cuts entries into what goes into one response each. Nothing comes after one that closes the room.
+fn together(entries: &[Arc<Entry>]) -> impl Iterator<Item = &[Arc<Entry>]> {
+    let mut rest = entries;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |entry: &&Arc<Entry>| {
+            bytes += entry.message().map_or(0, |message| message.weight());
+            bytes <= TOGETHER_BYTES_MAX
+        };
+        let count = rest.iter().take(TOGETHER_MAX).take_while(fits).count().max(1).min(rest.len());
+        let (first, others) = rest.split_at(count);
+        rest = others;
+        (!first.is_empty()).then_some(first)
+    })
+}
+
+fn logged(entries: &[Arc<Entry>], log: LogId) -> Event {
+    let one = |entry: &Arc<Entry>| {
+        let cursor = Cursor { log, seq: entry.seq }.encode();
+        LoggedEntry { entry: Some(answer::entry(entry)), cursor }
+    };
+    Event::Entries(LoggedEntries { entries: entries.iter().map(one).collect() })
 }
 
 fn dropped(room_id: String, reason: Reason) -> WatchRoomsResponse {

@@ -187,16 +187,16 @@ impl Socket {
 }
 
 impl Link for Socket {
-    fn send(&self, frame: Frame) -> Result<(), Unsent> {
+    fn send_all(&self, frames: &[Frame]) -> Result<(), Unsent> {
         let mut state = self.state();
         if state.ending != Ending::No {
             return Err(Unsent::Gone);
         }
-        if state.waiting >= self.outgoing_max {
+        if state.waiting + frames.len() > self.outgoing_max {
             return Err(Unsent::Full);
         }
-        state.waiting += 1;
-        state.queue.push_back(frame);
+        state.waiting += frames.len();
+        state.queue.extend(frames.iter().cloned());
         state.wake();
         Ok(())
     }

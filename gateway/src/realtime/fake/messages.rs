@@ -86,7 +86,7 @@ impl State {
             return entry;
         }
         let logged = watch::LoggedEntry { entry: Some(entry.clone()), cursor };
-        self.tell(room, &watch::Event::Entry(logged));
+        self.tell(room, &watch::Event::Entries(watch::LoggedEntries { entries: vec![logged] }));
         entry
     }
 
@@ -240,9 +240,13 @@ impl FakeMessages {
                 let log = state.log(&room);
                 let position = |seq| format!("{}:{seq}", log.life);
                 tell(watch::Event::Subscribed(watch::Subscribed { cursor: position(seq), seq: seq as i64 }));
-                for entry in &log.entries[seq..] {
-                    let cursor = position(entry.seq as usize);
-                    tell(watch::Event::Entry(watch::LoggedEntry { entry: Some(entry.clone()), cursor }));
+                for entries in log.entries[seq..].chunks(64) {
+                    let logged = |entry: &pb::Entry| {
+                        let cursor = position(entry.seq as usize);
+                        watch::LoggedEntry { entry: Some(entry.clone()), cursor }
+                    };
+                    let entries = entries.iter().map(logged).collect();
+                    tell(watch::Event::Entries(watch::LoggedEntries { entries }));
                 }
                 state.streams.iter_mut().filter(|(_, outlet, _)| outlet.same_channel(mine)).for_each(
                     |(_, _, rooms)| {

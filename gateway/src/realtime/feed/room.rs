@@ -16,6 +16,7 @@ use mesh::{
     proto::message::v1 as pb,
 };
 use serde::Serialize;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -211,30 +212,38 @@ impl Room {
         }
     }
 
-    /// The next entry, or one that is not.
-    pub(super) fn entry(&self, link: LinkId, entry: pb::Entry, cursor: String) -> Verdict {
+    /// The next entries, or some that are not. Each socket gets all of them in one turn.
+    pub(super) fn entries(&self, link: LinkId, entries: Vec<pb::watch_rooms_response::LoggedEntry>) -> Verdict {
         let mut state = self.state();
         let (Standing::Live(by), Some(at)) = (state.standing, &state.position) else { return Verdict::Fine };
-        if entry.seq <= at.seq {
-            return Verdict::Fine;
+        let (mut next, mut hole, mut fresh) = (at.seq + 1, false, Vec::with_capacity(entries.len()));
+        for logged in entries {
+            let Some(entry) = logged.entry.filter(|entry| entry.seq >= next) else { continue };
+            if entry.seq > next {
+                hole = true;
+                break;
+            }
+            next += 1;
+            fresh.push(Encoded::new(&self.name, entry, logged.cursor));
+            if fresh.last().is_some_and(|entry| entry.closes) {
+                break;
+            }
         }
-        if entry.seq > at.seq + 1 {
-            // A link that is being left may be behind its own past; only the one that carries the feed is judged.
-            return if by == link { self.again(&mut state, "hole") } else { Verdict::Fine };
+        let closes = fresh.last().is_some_and(|entry| entry.closes);
+        if let Some(last) = fresh.last() {
+            state.failures = 0;
+            state.position = Some(last.position.clone());
+            state.deliver_all(self.id, &fresh);
+            fresh.into_iter().for_each(|entry| state.recent.push(entry, self.bounds));
         }
-        let entry = Encoded::new(&self.name, entry, cursor);
-        state.failures = 0;
-        state.position = Some(entry.position.clone());
-        meter::delivered(state.deliver(&entry));
-        state.drop_gone(self.id, &entry);
-        let closes = entry.closes;
-        state.recent.push(entry, self.bounds);
         if closes {
             state.end(self.id, Reason::RoomNotFound);
         }
+        // A link that is being left may be behind its own past; only the one that carries the feed is judged.
+        let verdict = if hole && by == link { self.again(&mut state, "hole") } else { Verdict::Fine };
         drop(state);
         self.moved.notify_waiters();
-        if closes { Verdict::Ended } else { Verdict::Fine }
+        if closes { Verdict::Ended } else { verdict }
     }
 
     /// The feed has ended, for this reason.
@@ -452,19 +461,35 @@ impl Room {
 }
 
 impl State {
-    /// Queues the entry for every socket whose turn it is; how many that were.
-    fn deliver(&mut self, entry: &Encoded) -> u64 {
-        let seq = entry.position.seq;
+    /// Queues entries, which follow one another, for every socket. Whoever leaves by one of them gets none after it.
+    fn deliver_all(&mut self, room: Uuid, entries: &[Encoded]) {
+        let parts =
+            entries.split_inclusive(|entry| entry.change.as_deref().is_some_and(|change| !change.gone.is_empty()));
+        let mut delivered = 0;
+        for part in parts {
+            delivered += self.deliver(part);
+            part.iter().for_each(|entry| self.drop_gone(room, entry));
+        }
+        meter::delivered(delivered);
+    }
+
+    /// Queues entries for every socket that has not had them; how many packets that were.
+    fn deliver(&mut self, entries: &[Encoded]) -> u64 {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return 0 };
+        let (first, after) = (first.position.seq, last.position.seq + 1);
+        let frames: SmallVec<[Frame; 8]> = entries.iter().map(|entry| entry.frame.clone()).collect();
         let mut delivered = 0;
         self.watchers.retain(|_, watcher| {
-            // Its ack held this one already.
-            if watcher.next > seq {
+            // Its ack held those before already.
+            let held = usize::try_from(watcher.next - first).unwrap_or(0).min(frames.len());
+            let frames = &frames[held..];
+            if frames.is_empty() {
                 return true;
             }
-            watcher.next = seq + 1;
-            let sent = watcher.session.send(entry.frame.clone()).is_ok();
-            delivered += u64::from(sent);
-            // A socket that could not take it is closed by this, and its own end forgets the room.
+            watcher.next = watcher.next.max(after);
+            let sent = watcher.session.send_all(frames).is_ok();
+            delivered += if sent { frames.len() as u64 } else { 0 };
+            // A socket that could not take them is closed by this, and its own end forgets the room.
             sent
         });
         delivered

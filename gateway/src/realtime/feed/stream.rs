@@ -19,8 +19,8 @@ use super::{Feeds, Position, link::Link, room::Verdict};
 
 /// Requests that wait to be written; more wait in the list of rooms, which is bounded by itself.
 const REQUESTS: usize = 256;
-/// After so many messages the tasks that write to sockets get a turn: a burst must not look like slow readers.
-const YIELD_EVERY: u32 = 16;
+/// After so many entries the tasks that write to sockets get a turn: a burst must not look like slow readers.
+const YIELD_AFTER: usize = 16;
 /// How long a replica that has left the ring is listened to while its rooms move.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 
@@ -100,12 +100,16 @@ impl Feeds {
                 tracing::info!(peer.address = %link.replica.address(), "The stream of rooms is whole again");
                 *whole = true;
             }
-            let mut count = 0_u32;
+            let mut count = 0;
             while let Some(response) = responses.message().await? {
                 backoff.reset();
+                count += match &response.event {
+                    Some(Event::Entries(logged)) => logged.entries.len(),
+                    Some(Event::Subscribed(_) | Event::Typing(_) | Event::Dropped(_)) | None => 1,
+                };
                 self.hear(link, response);
-                count = count.wrapping_add(1);
-                if count.is_multiple_of(YIELD_EVERY) {
+                if count >= YIELD_AFTER {
+                    count = 0;
                     tokio::task::yield_now().await;
                 }
             }
@@ -146,10 +150,7 @@ impl Feeds {
                 }
                 room.subscribed(link.id, Position { seq: subscribed.seq, cursor: subscribed.cursor.into() })
             }
-            Some(Event::Entry(logged)) => match logged.entry {
-                Some(entry) => room.entry(link.id, entry, logged.cursor),
-                None => Verdict::Fine,
-            },
+            Some(Event::Entries(logged)) => room.entries(link.id, logged.entries),
             Some(Event::Typing(typing)) => {
                 // Two replicas tell the same for a moment when a room moves.
                 if room.is_live_at(link.id) {
