@@ -229,7 +229,7 @@ async fn write(houses: &Houses, reader: Input, total: Option<u64>) -> Result<Sum
     Ok(sums)
 }
 
-/// Reads the file for [`write`].
+/// Reads the file for [`write()`].
 fn read_batches(mut reader: Input, sender: &mpsc::Sender<Vec<Line>>) -> Result<Sums, FileError> {
     let mut batch = Vec::with_capacity(LINES_MAX);
     while let Some(line) = reader.next()? {

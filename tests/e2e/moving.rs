@@ -5,7 +5,7 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -31,14 +31,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs `switchboard` on this data folder; gives its exit code and what it wrote.
 fn switchboard(data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    Place::folder(data.to_owned()).run(arguments)
+    Place::folder(data).run(arguments)
 }
 
 /// Where an installation keeps its data.
 struct Place(Vec<(String, String)>);
 
 impl Place {
-    fn folder(data: PathBuf) -> Self {
+    fn folder(data: &Path) -> Self {
         Self(vec![
             ("SWITCHBOARD_DATA".to_owned(), data.display().to_string()),
             ("SWITCHBOARD_LOG".into(), "off".into()),
@@ -147,7 +147,7 @@ async fn live(mesh: &Mesh) -> (Person, Person, String, Value) {
 }
 
 /// From the embedded stores into a new place, in two halves, and out again: the same.
-async fn moves(file: &Path, records: &str, place: &Place, folder: &Path) {
+fn moves(file: &Path, records: &str, place: &Place, folder: &Path) {
     let whole = fs::read_to_string(file).unwrap();
     let cut = folder.join("cut.jsonl");
     let half: Vec<_> = whole.split_inclusive('\n').collect();
@@ -183,14 +183,14 @@ async fn what_is_exported_and_imported_is_the_same_again_on_every_store() {
     mesh.stop(mesh.parts()[0]);
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("export.jsonl");
-    let from = Place::folder(mesh.data());
+    let from = Place::folder(&mesh.data());
     let records = from.records(&file);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    Place::folder(folder.path().join("nowhere")).refused(&["export", "unmade.jsonl"], "There is no account store");
+    Place::folder(&folder.path().join("nowhere")).refused(&["export", "unmade.jsonl"], "There is no account store");
     from.refused(&["export", &file.display().to_string()], "is there already");
     from.refused(&["import", &file.display().to_string()], "holds something already");
 
-    moves(&file, &records, &Place::folder(folder.path().join("embedded")), folder.path()).await;
+    moves(&file, &records, &Place::folder(&folder.path().join("embedded")), folder.path());
     let (Ok(postgres), Ok(mongodb)) = (std::env::var("POSTGRES_URL"), std::env::var("MONGODB_URL")) else {
         wait::skip("moving to PostgreSQL and MongoDB", "eval \"$(tests/stores start)\"");
         return;
@@ -199,20 +199,20 @@ async fn what_is_exported_and_imported_is_the_same_again_on_every_store() {
     let mut server = PgConnection::connect(&postgres).await.unwrap();
     server.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
     let database = format!("{}/{name}", postgres.rsplit_once('/').unwrap().0);
-    let mut place = Place::folder(folder.path().join("unused"));
+    let mut place = Place::folder(&folder.path().join("unused"));
     place.0.push(("AUTH_STORE_URL".into(), database.clone()));
     place.0.push(("USER_STORE_URL".into(), database.clone()));
     place.0.push(("MESSAGE_STORE_URL".into(), mongodb.replacen("/?", &format!("/{name}?"), 1)));
-    moves(&file, &records, &place, folder.path()).await;
+    moves(&file, &records, &place, folder.path());
     place.0.pop();
     // The third way: everything on PostgreSQL, where the accounts are already; so a database of its own.
     let second = format!("{name}_all");
     server.execute(AssertSqlSafe(format!("CREATE DATABASE {second}"))).await.unwrap();
-    let mut place = Place::folder(folder.path().join("unused"));
+    let mut place = Place::folder(&folder.path().join("unused"));
     for variable in ["AUTH_STORE_URL", "USER_STORE_URL", "MESSAGE_STORE_URL"] {
         place.0.push((variable.into(), database.replace(&name, &second)));
     }
-    moves(&file, &records, &place, folder.path()).await;
+    moves(&file, &records, &place, folder.path());
     for name in [name, second] {
         server.execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
     }
@@ -226,11 +226,11 @@ fn a_signal_ends_an_import_that_waits_for_its_pipe() {
         folder.path().join("to"),
         folder.path().join("export.jsonl").display().to_string(),
     );
-    Place::folder(from.clone()).done(&["migrate"]);
-    Place::folder(from).done(&["export", &file]);
+    Place::folder(&from).done(&["migrate"]);
+    Place::folder(&from).done(&["export", &file]);
     let text = fs::read_to_string(&file).unwrap();
     let (pipe, mut feed) = std::io::pipe().unwrap();
-    let mut command = process::command("switchboard", Place::folder(to.clone()).0);
+    let mut command = process::command("switchboard", Place::folder(&to).0);
     command.args(["import", "-"]).stdin(pipe);
     let log = folder.path().join("log");
     let import = Process::spawn(command, &log, folder.path());
@@ -243,7 +243,7 @@ fn a_signal_ends_an_import_that_waits_for_its_pipe() {
     assert_eq!(import.stop().code(), Some(2));
     assert!(fs::read_to_string(log).unwrap().contains("stopped before it was done"));
     drop(feed);
-    assert!(Place::folder(to).done(&["import", &file]).contains("imported and checked"));
+    assert!(Place::folder(&to).done(&["import", &file]).contains("imported and checked"));
 }
 
 /// Starts all of Switchboard on a data folder.
@@ -281,10 +281,10 @@ async fn a_backup_of_a_running_installation_has_all_that_was_acknowledged_before
         // What has the name of a backup that is not whole may be somebody's own, or one that was stopped.
         let part = to.with_extension("part");
         fs::create_dir_all(part.join("photos")).unwrap();
-        Place::folder(data.clone()).refused(&["backup", &to.display().to_string()], "in the way");
+        Place::folder(&data).refused(&["backup", &to.display().to_string()], "in the way");
         fs::rename(part.join("photos"), part.join("auth.db-journal")).unwrap();
-        Place::folder(data.clone()).done(&["backup", &to.display().to_string()]);
-        Place::folder(data).refused(&["backup", &to.display().to_string()], "exists");
+        Place::folder(&data).done(&["backup", &to.display().to_string()]);
+        Place::folder(&data).refused(&["backup", &to.display().to_string()], "exists");
     });
     told.await.unwrap();
     stop.store(true, Ordering::SeqCst);
@@ -310,7 +310,7 @@ async fn a_backup_of_a_running_installation_has_all_that_was_acknowledged_before
     let cursor = ack["cursor"].as_str().unwrap().to_owned();
     assert!(process.stop().success());
     // The same by hand, for what was restored by other means.
-    let place = Place::folder(backup.clone());
+    let place = Place::folder(&backup);
     tokio::task::spawn_blocking(move || {
         assert!(place.done(&["restored"]).contains("done for 4 rooms"));
         assert!(place.done(&["rebuild"]).contains("nothing to do"));
