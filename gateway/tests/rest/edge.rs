@@ -126,7 +126,6 @@ async fn too_many_calls_are_refused_with_a_time_to_wait() {
         gateway.trusted_proxies = vec!["127.0.0.0/8".into()];
         gateway.rates.rest_address = gateway::Rate { burst: 5, per_minute: 1 };
         gateway.rates.auth_address = gateway::Rate { burst: 3, per_minute: 1 };
-        gateway.rates.auth_account = gateway::Rate { burst: 2, per_minute: 1 };
         gateway.rates.rest_account = gateway::Rate { burst: 12, per_minute: 1 };
     })
     .await;
@@ -147,17 +146,14 @@ async fn too_many_calls_are_refused_with_a_time_to_wait() {
     }
     limited(&from(mesh.request("GET", "/api/rooms"), "192.0.2.1").await);
     from(mesh.request("GET", "/api/rooms"), "192.0.2.2").await.refused(401, "UNAUTHORIZED");
-    // The class of passwords is counted by itself, and so is a name, from wherever it is tried.
+    // The class of passwords is counted by itself; what guessing at one name costs is tested in `limit/guess.rs`.
     let login = |name: &str| mesh.request("POST", "/api/auth/login").json(&json!({"username": name, "password": "x"}));
     for (address, name, over) in [
         ("192.0.2.1", "a", false),
         ("192.0.2.1", "b", false),
         ("192.0.2.1", "c", false),
         ("192.0.2.1", "d", true),
-        ("192.0.2.3", "victim", false),
-        ("192.0.2.4", "VICTIM", false),
-        ("192.0.2.5", "victim", true),
-        ("192.0.2.5", "other", false),
+        ("192.0.2.3", "d", false),
     ] {
         let answer = from(login(name), address).await;
         if over {

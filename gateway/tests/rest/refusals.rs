@@ -75,7 +75,9 @@ async fn every_code_of_the_catalogue_arrives_with_its_status() {
         assert_eq!(answer.fields(), ["name"]);
         assert_eq!(answer.headers["retry-after"], "2");
         let fixed = FIXED.iter().find(|(fixed, _)| *fixed == reason).map(|(_, words)| *words);
-        let unauthorized = (reason.http() == 401).then_some("Unauthorized");
+        // Who gave the password already is told what else is wanted; nobody else is told why.
+        let told = matches!(reason, Reason::MfaRequired | Reason::MfaCodeInvalid);
+        let unauthorized = (reason.http() == 401 && !told).then_some("Unauthorized");
         let words = fixed.or(unauthorized).unwrap_or("In the service's words");
         answer.says(words);
     }
