@@ -82,14 +82,17 @@ impl Crowd {
     }
 }
 
-/// Waits until `/ready` says this of Redis; whatever it says, the process is ready.
+/// Waits until `/ready` says this of Redis; whatever it says, a process that has its store is ready and stays so.
 pub(super) async fn until_redis_is(ops: SocketAddr, status: &str) {
     let wanted = format!("\"redis\":{{\"status\":\"{status}\"");
     let begun = Instant::now();
+    let mut ready = false;
     loop {
         let answer = get(ops, "/ready").await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        if answer.contains(&wanted) {
+        let now = answer.starts_with("HTTP/1.1 200");
+        assert!(now || !ready, "{answer}");
+        ready = now;
+        if ready && answer.contains(&wanted) {
             return;
         }
         assert!(begun.elapsed() < PATIENCE, "{answer}");
