@@ -107,7 +107,12 @@ async fn once(hub: &Hub, session: &Session, left: &Left, until: Instant) -> Resu
         (left.first().map(|send| send.room), left.iter().map(|send| send.message.clone()).collect())
     };
     let Some(room) = room else { return Ok(()) };
+    let count = messages.len();
     let outcomes = hub.carrier.carry(room, hub.bearer(session), messages, until).await?;
+    // Every send is answered, whatever the other end makes of the bundle.
+    if outcomes.len() != count {
+        return Err(Status::internal(format!("{} outcomes of {count} sends", outcomes.len())));
+    }
     // One that comes again after a later one is in the room would come after that one.
     let in_place = outcomes.iter().rposition(Result::is_ok).map_or(0, |last| last + 1);
     let (mut again, mut why) = (Vec::new(), Ok(()));
