@@ -51,6 +51,12 @@ reasons! {
     MalformedBody = "MALFORMED_BODY", InvalidArgument, 400;
     /// The username or the email is taken.
     AccountExists = "ACCOUNT_EXISTS", AlreadyExists, 400;
+    /// Nobody may register here.
+    RegistrationClosed = "REGISTRATION_CLOSED", PermissionDenied, 403;
+    /// Whoever registers here needs an invitation.
+    InvitationRequired = "INVITATION_REQUIRED", PermissionDenied, 403;
+    /// The invitation is none, or was used, revoked, or has expired.
+    InvitationInvalid = "INVITATION_INVALID", PermissionDenied, 403;
     /// Unknown account or wrong password.
     InvalidCredentials = "INVALID_CREDENTIALS", Unauthenticated, 401;
     /// The password was right, and a second factor is asked.

@@ -236,11 +236,12 @@ impl Identity {
                 Some((kid.to_owned(), DecodingKey::from_ed_components(x).ok()?))
             })
             .collect();
+        let withdrawn = self.access_keys.load().keys().any(|kid| !keys.contains_key(kid));
+        self.access_keys.store(Arc::new(keys));
         // A token of a withdrawn key must not live on in the cache.
-        if self.access_keys.load().keys().any(|kid| !keys.contains_key(kid)) {
+        if withdrawn {
             self.access_verified.invalidate_all();
         }
-        self.access_keys.store(Arc::new(keys));
     }
 
     /// A session has ended: its tokens are refused from here on.
@@ -298,8 +299,9 @@ impl Identity {
         let keys = self.access_keys.load();
         match header.kid.as_deref().and_then(|kid| keys.get(kid)) {
             Some(key) => token::verify_access(token, key, &self.issuer, &self.audience),
-            // Without any key nothing has been heard of auth-svc yet: that is not the token's fault.
-            None if keys.is_empty() => Err(TokenError::Unchecked),
+            // Nothing has been heard of auth-svc yet, or not lately, when it may have a new key: that is not the token's
+            // fault.
+            None if keys.is_empty() || !self.revocations.fresh() => Err(TokenError::Unchecked),
             None => Err(TokenError::Invalid),
         }
     }

@@ -74,7 +74,15 @@ impl SigningKey {
         Self::from_pkcs8(document.as_ref()).expect("invariant: a key just made is valid")
     }
 
-    fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
+    /// The key in PKCS #8, for whoever keeps it sealed.
+    #[must_use]
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
+    /// The key that was kept in PKCS #8.
+    #[must_use]
+    pub fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
         Some(Self { pair, pkcs8: pkcs8.to_vec() })
     }
@@ -88,16 +96,13 @@ impl SigningKey {
     /// The key's id: its RFC 7638 thumbprint, so that equal keys have equal ids everywhere.
     #[must_use]
     pub fn kid(&self) -> String {
-        thumbprint(&BASE64_URL_SAFE_NO_PAD.encode(self.public()))
+        kid(self.public())
     }
 
     /// The public key as a JSON Web Key.
     #[must_use]
     pub fn jwk(&self) -> serde_json::Value {
-        serde_json::json!({
-            "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig",
-            "kid": self.kid(), "x": BASE64_URL_SAFE_NO_PAD.encode(self.public()),
-        })
+        jwk(self.public())
     }
 
     /// The key as jsonwebtoken wants it.
@@ -107,9 +112,19 @@ impl SigningKey {
     }
 }
 
-/// The RFC 7638 thumbprint of an Ed25519 key with this `x`.
+/// A raw public key as a JSON Web Key.
 #[must_use]
-pub(crate) fn thumbprint(x: &str) -> String {
+pub fn jwk(public: &[u8]) -> serde_json::Value {
+    serde_json::json!({
+        "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig",
+        "kid": kid(public), "x": BASE64_URL_SAFE_NO_PAD.encode(public),
+    })
+}
+
+/// The id of a raw public key: its RFC 7638 thumbprint.
+#[must_use]
+pub fn kid(public: &[u8]) -> String {
+    let x = BASE64_URL_SAFE_NO_PAD.encode(public);
     let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
     BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()))
 }

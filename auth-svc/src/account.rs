@@ -16,6 +16,7 @@ use crate::{
     audit::{Entry, Event, Failures},
     error::Error,
     factor::{Binding, Factors},
+    invitation::{InvitationHash, InvitationLimits, RegistrationMode},
     login::{Attempt, LoggedIn},
     outbox::Outbox,
     password::{Password, Passwords},
@@ -187,6 +188,8 @@ pub struct Registration {
     pub first_name: String,
     /// For the profile; may be empty.
     pub last_name: String,
+    /// The invitation that was given, if any.
+    pub invitation: Option<InvitationHash>,
     /// Where it comes from.
     pub client: Client,
 }
@@ -206,6 +209,10 @@ pub struct Accounts {
     pub factors: Arc<Factors>,
     /// What tells user-svc.
     pub outbox: Arc<Outbox>,
+    /// Who may register.
+    pub registration: RegistrationMode,
+    /// How many may be invited.
+    pub invitations: InvitationLimits,
 }
 
 impl Accounts {
@@ -213,13 +220,15 @@ impl Accounts {
     /// in to the account that the first one made.
     ///
     /// # Errors
-    /// [`Error::AccountExists`], or [`Error::PasswordsBusy`].
+    /// [`Error::AccountExists`], or [`Error::PasswordsBusy`]; what [`Accounts::admit`] refuses.
     pub async fn register(&self, registration: Registration) -> Result<(Account, Tokens), Error> {
         if let Some(id) = registration.id
             && let Some(there) = self.store.credentials_by_id(id).await?
         {
             return self.register_again(there, registration).await;
         }
+        // Before the names are looked at: who was not invited does not learn which are taken.
+        let invitation = self.admit(registration.invitation, &registration.client).await?;
         if self.store.taken(&registration.username, &registration.email).await? {
             return Err(Error::AccountExists);
         }
@@ -242,13 +251,19 @@ impl Accounts {
             last_name: registration.last_name.clone(),
             created_at: now,
             delivery_due_at: self.outbox.workers_may_take_at(now),
+            invitation: invitation.map(|(_, hash)| hash),
         };
         let planned = self.sessions.plan(account.id, &[Method::Password], &registration.client, now);
-        let audit = [Event::AccountRegistered, Event::LoginRegistered]
+        let [mut registered, opened] = [Event::AccountRegistered, Event::LoginRegistered]
             .map(|event| Entry::own(event, account.id, &registration.client, now).session(planned.session.id));
+        if let Some((invitation, _)) = invitation {
+            registered = registered.detail(&format!("by the invitation {invitation}"));
+        }
+        let audit = [registered, opened];
         match self.store.create_account(&account, &planned.session, &audit).await? {
             Created::Made => {}
             Created::NameTaken => return Err(Error::AccountExists),
+            Created::NotInvited => return Err(Error::InvitationInvalid),
             Created::IdTaken => {
                 let there = self.store.credentials_by_id(account.id).await?.ok_or(Error::AccountExists)?;
                 return self.register_again(there, registration).await;
@@ -372,6 +387,8 @@ pub struct RegistrationFields<'a> {
     pub first_name: &'a str,
     /// The last name.
     pub last_name: &'a str,
+    /// The code of an invitation; may be empty.
+    pub invitation: &'a str,
 }
 
 impl Registration {
@@ -393,15 +410,17 @@ impl Registration {
         let password = violations.check(Password::parse_new("password", password));
         let first_name = violations.check(text::name("first_name", fields.first_name, 0, 100));
         let last_name = violations.check(text::name("last_name", fields.last_name, 0, 100));
-        let (Some(id), Some(username), Some(email), Some(password), Some(first_name), Some(last_name)) =
-            (id, username, email, password, first_name, last_name)
+        let invitation = violations.check(InvitationHash::parse("invitation", fields.invitation));
+        let names = first_name.zip(last_name);
+        let (Some(id), Some(username), Some(email), Some(password), Some((first_name, last_name)), Some(invitation)) =
+            (id, username, email, password, names, invitation)
         else {
             return Err(match violations.into_result() {
                 Err(refusal) => Error::Invalid(refusal.violations),
                 Ok(()) => Error::internal("a registration without its fields and without a violation"),
             });
         };
-        Ok(Self { id, username, email, password, first_name, last_name, client })
+        Ok(Self { id, username, email, password, first_name, last_name, invitation, client })
     }
 }
 

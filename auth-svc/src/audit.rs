@@ -44,7 +44,7 @@ macro_rules! events {
 }
 
 events! {
-    /// An account was made.
+    /// An account was made, or refused to somebody with an invitation that is none; the detail has that of one that is.
     AccountRegistered = "account.registered";
     /// An account has another username; the detail has both.
     AccountRenamed = "account.renamed";
@@ -82,6 +82,12 @@ events! {
     DevicesForgotten = "factor.devices_forgotten";
     /// An account was given another role; the detail says which.
     RoleSet = "role.set";
+    /// An invitation was made; the detail has its id.
+    InvitationMade = "invitation.made";
+    /// An invitation was taken back before it was used; the detail has its id.
+    InvitationRevoked = "invitation.revoked";
+    /// A new key was made that signs access tokens; the detail has its id and from when on it does.
+    KeyRotated = "key.rotated";
     /// The audit log was read as a whole.
     AuditExported = "audit.exported";
     /// What a newer version wrote and this one does not know.

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     factor::FactorLimits,
+    invitation::{InvitationLimits, RegistrationMode},
     outbox::OutboxLimits,
     password::{PasswordLimits, PasswordRules},
     revocation::FeedLimits,
     session::SessionLimits,
+    signing::KeyLimits,
 };
 
 const DAY_SECS: u64 = 24 * 60 * 60;
@@ -57,9 +59,24 @@ pub struct AuthSection {
     pub store_readers: u32,
     /// Bounds and patience with a store that is a server of its own.
     pub store: StoreLimits,
+    /// Who may register: `open` for everybody, `invitation` for whoever an admin has invited, `closed` for nobody. Default
+    /// `open`: a product that nobody can enter is not what one starts with.
+    pub registration: RegistrationMode,
+    /// Seconds that an invitation is good, unless its maker says otherwise. Default 7 days: enough to be read after a
+    /// holiday, too short to lie about for ever.
+    pub invitation_secs: u64,
+    /// Invitations that have not expired, used or not; more are refused. Default 1,000: more than people hand out in a
+    /// week, and a bound on what a lost admin's session can prepare.
+    pub invitations_max: u32,
     /// Seconds that an access token lives, from 60 to 30 days. Default 900: what a stolen one is worth, since its
     /// session can be revoked at any time. A client that never refreshes needs 2,592,000.
     pub access_ttl_secs: u64,
+    /// Days after which a new key signs access tokens; 0 for never by itself. Default 90: whoever got hold of one has it for
+    /// a quarter of a year at most.
+    pub key_days: u32,
+    /// Seconds that a new key is known to everybody before it signs. Default 600: twice as long as caches keep
+    /// `/.well-known/jwks.json`.
+    pub key_lead_secs: u64,
     /// Seconds that a session lives without a refresh. Default 7 days: a device that is used weekly stays logged in.
     pub refresh_idle_secs: u64,
     /// Seconds that a session lives at most. Default 90 days: then the password is asked for again.
@@ -128,7 +145,12 @@ impl Default for AuthSection {
             store_url: Secret::default(),
             store_readers: 4,
             store: StoreLimits::default(),
+            registration: RegistrationMode::Open,
+            invitation_secs: 7 * DAY_SECS,
+            invitations_max: 1_000,
             access_ttl_secs: 900,
+            key_days: 90,
+            key_lead_secs: 600,
             refresh_idle_secs: 7 * DAY_SECS,
             session_secs_max: 90 * DAY_SECS,
             fresh_secs: 600,
@@ -167,7 +189,11 @@ impl Section for AuthSection {
         }
         self.store.validate("store.", problems);
         problems.range("store_readers", self.store_readers, 1, 64);
+        problems.range("invitation_secs", self.invitation_secs, 60, 90 * DAY_SECS);
+        problems.range("invitations_max", self.invitations_max, 1, 1_000_000);
         problems.range("access_ttl_secs", self.access_ttl_secs, 60, 30 * DAY_SECS);
+        problems.range("key_days", self.key_days, 0, 3_650);
+        problems.range("key_lead_secs", self.key_lead_secs, 1, 30 * DAY_SECS);
         problems.range("refresh_idle_secs", self.refresh_idle_secs, 60, 400 * DAY_SECS);
         problems.range("session_secs_max", self.session_secs_max, 60, 400 * DAY_SECS);
         if self.session_secs_max < self.refresh_idle_secs.max(self.access_ttl_secs) {
@@ -217,6 +243,14 @@ impl AuthSection {
         Duration::from_secs(self.access_ttl_secs)
     }
 
+    pub(crate) fn keys(&self) -> KeyLimits {
+        KeyLimits {
+            every: (self.key_days > 0).then(|| Duration::from_secs(u64::from(self.key_days) * DAY_SECS)),
+            lead: Duration::from_secs(self.key_lead_secs),
+            token_life: self.access_ttl(),
+        }
+    }
+
     pub(crate) fn passwords(&self) -> PasswordLimits {
         PasswordLimits {
             memory_kib: self.argon2_memory_kib,
@@ -239,6 +273,10 @@ impl AuthSection {
             revocation_keep: Duration::from_secs(self.revocation_keep_secs),
             fresh: Duration::from_secs(self.fresh_secs),
         }
+    }
+
+    pub(crate) fn invitations(&self) -> InvitationLimits {
+        InvitationLimits { life: Duration::from_secs(self.invitation_secs), open_max: self.invitations_max }
     }
 
     pub(crate) fn factors(&self) -> FactorLimits {

@@ -19,6 +19,28 @@ pub enum Error {
     /// The username or the email belongs to another account.
     #[error("User with this email or username already exists")]
     AccountExists,
+    /// Nobody may register here.
+    #[error("Registration is closed")]
+    RegistrationClosed,
+    /// Whoever registers here needs an invitation, and none was given.
+    #[error("An invitation is required to register")]
+    InvitationRequired,
+    /// The invitation is none, or was used, revoked, or has expired; nobody learns which.
+    #[error("The invitation is not good: it is wrong, was used, was revoked, or has expired")]
+    InvitationInvalid,
+    /// No invitation that was not used has the id.
+    #[error("There is no such invitation, or it was used")]
+    InvitationNotFound,
+    /// There are as many invitations as may be.
+    #[error(
+        "There are as many invitations as there may be (auth.invitations_max); revoke some, or wait until they expire"
+    )]
+    InvitationsFull,
+    /// There are as many signing keys as may be.
+    #[error(
+        "There are 16 signing keys whose tokens may still be good: wait until those of the oldest have expired, or withdraw them all at once"
+    )]
+    KeysFull,
     /// Unknown account or wrong password; nobody learns which.
     #[error("Invalid credentials")]
     InvalidCredentials,
@@ -100,13 +122,17 @@ impl From<Error> for Refusal {
             Error::Invalid(violations) => return Self::invalid(violations),
             Error::AccountExists => Reason::AccountExists,
             Error::InvalidCredentials => Reason::InvalidCredentials,
+            Error::RegistrationClosed => Reason::RegistrationClosed,
+            Error::InvitationRequired => Reason::InvitationRequired,
+            Error::InvitationInvalid => Reason::InvitationInvalid,
+            Error::InvitationsFull | Error::KeysFull => Reason::Conflict,
             Error::Unauthorized => Reason::Unauthorized,
             Error::ReauthenticationRequired => Reason::ReauthenticationRequired,
             Error::MfaRequired => Reason::MfaRequired,
             Error::MfaCodeInvalid => Reason::MfaCodeInvalid,
             Error::MfaHeld(wait) => return Self::new(Reason::RateLimited, message).with_retry_after(wait),
             Error::FactorExists => Reason::Conflict,
-            Error::FactorMissing => Reason::NotFound,
+            Error::FactorMissing | Error::InvitationNotFound => Reason::NotFound,
             Error::TokenInvalid => Reason::TokenInvalid,
             Error::TokenExpired => Reason::TokenExpired,
             Error::TokenRevoked => Reason::TokenRevoked,

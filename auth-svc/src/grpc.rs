@@ -69,6 +69,7 @@ impl pb::auth_service_server::AuthService for AuthApi {
             email: &message.email,
             first_name: &message.first_name,
             last_name: &message.last_name,
+            invitation: &message.invitation,
         };
         let registration = Registration::parse(&fields, message.password, client).map_err(refuse)?;
         let (account, tokens) = self.accounts.register(registration).await.map_err(refuse)?;
@@ -212,7 +213,7 @@ impl pb::auth_service_server::AuthService for AuthApi {
     }
 
     async fn get_jwks(&self, _: Request<pb::GetJwksRequest>) -> Answer<pb::GetJwksResponse> {
-        Ok(Response::new(pb::GetJwksResponse { jwks_json: self.sessions.access.jwks().to_owned() }))
+        Ok(Response::new(pb::GetJwksResponse { jwks_json: self.sessions.access.keys().jwks().to_owned() }))
     }
 
     async fn check_token(&self, request: Request<pb::CheckTokenRequest>) -> Answer<pb::CheckTokenResponse> {
@@ -247,7 +248,7 @@ impl pb::auth_service_server::AuthService for AuthApi {
     ) -> Answer<Self::WatchRevocationsStream> {
         identity::service(&request, &ServiceName::ALL)?;
         let follower = self.sessions.feed.follow(request.get_ref().after).map_err(refuse)?;
-        Ok(Response::new(watch::updates(self.sessions.access.jwks(), follower)))
+        Ok(Response::new(watch::updates(self.sessions.access.follow_keys(), follower)))
     }
 }
 

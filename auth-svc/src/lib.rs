@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `grpc.rs` | the surface: `AuthService`, over the domain |
 //! | `account.rs` | usernames, addresses, registration, rename, password change |
+//! | `invitation.rs` | who may register, and invitations |
 //! | `login.rs` | logging in, in one step or two, and proving again who one is |
 //! | `factor.rs` | the second factor: authenticator apps, recovery codes, remembered devices |
 //! | `session.rs` | sessions from opening to end, and what a token of one is worth |
@@ -13,6 +14,7 @@
 //! | `place.rs` | roughly where an address is |
 //! | `password.rs` | Argon2id on a bounded pool |
 //! | `seal.rs` | sealing what must be read again, by nobody else |
+//! | `signing.rs` | the keys that sign access tokens, one after the other |
 //! | `token.rs`, `refresh.rs` | access tokens; refresh tokens and their successors |
 //! | `revocation.rs` | the feed that tells everyone which sessions have ended |
 //! | `outbox.rs` | news for user-svc, until it arrives |
@@ -27,7 +29,7 @@ use mesh::{
     client::Clients,
     grpc::Health,
     identity::{Identity, ServiceName, SessionCheck, TokenError},
-    keys::{self, KeyError},
+    keys::KeyError,
     ops::{Awaited, Ops, Probe},
     proto::auth::v1::{
         admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer,
@@ -39,6 +41,7 @@ use mesh::{
 };
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::{JoinError, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -51,6 +54,7 @@ pub mod config;
 pub mod error;
 pub mod factor;
 pub mod grpc;
+pub mod invitation;
 pub mod login;
 pub mod operator;
 pub mod outbox;
@@ -62,6 +66,7 @@ pub mod revocation;
 pub mod role;
 pub mod seal;
 pub mod session;
+pub mod signing;
 pub mod store;
 pub mod token;
 mod upkeep;
@@ -78,6 +83,7 @@ use place::Places;
 use refresh::RefreshTokens;
 use revocation::{Feed, Listener, Revocation};
 use session::{SessionId, Sessions};
+use signing::KeyRing;
 use store::{OpenError, Store, StoreError};
 use token::AccessTokens;
 
@@ -100,6 +106,9 @@ pub enum ServeError {
     /// The store cannot be read.
     #[error("the revocations cannot be read: {0}")]
     Store(#[from] StoreError),
+    /// The keys that sign access tokens cannot be had.
+    #[error("the signing keys cannot be read: {0}")]
+    Signing(#[source] error::Error),
     /// The pool of password threads cannot be started.
     #[error("the password pool cannot be started: {0}")]
     Passwords(Box<dyn std::error::Error + Send + Sync>),
@@ -182,10 +191,14 @@ async fn serve_with(
     stop: CancellationToken,
 ) -> Result<Ended, ServeError> {
     let identity = Identity::new(ServiceName::Auth, &config.mesh)?;
-    let service = Service::new(config, store, &identity, &stop)?;
+    let keys = keys(config, store).await?;
+    let service = Service::new(config, store, &identity, &keys, &stop)?;
     // What is revoked must be known before the first token is looked at.
     service.sessions.feed.load().await?;
     let mut workers = service.workers(config, store, &stop);
+    let (follower, stopped) = (tell_keys(identity.clone(), keys.follow()), stop.clone());
+    workers.spawn(async move { keys.run(stopped).await });
+    workers.spawn(follower);
 
     let limit = config.mesh.grpc.message_bytes_max;
     let admin = AdminServiceServer::new(AdminApi(service.api.clone())).max_decoding_message_size(limit);
@@ -219,6 +232,21 @@ async fn serve_with(
     Ok(ended)
 }
 
+/// The keys that sign access tokens.
+async fn keys(config: &Config, store: &Arc<dyn Store>) -> Result<KeyRing, ServeError> {
+    let file = mesh::keys::signing_key(&config.mesh, "auth-access")?;
+    let secret = mesh::keys::secret(&config.mesh, "auth-seal")?;
+    KeyRing::open(store.clone(), &secret, config.auth.keys(), &file).await.map_err(ServeError::Signing)
+}
+
+/// The gate in front of our own calls hears of new keys like everyone, until they are followed no more.
+async fn tell_keys(identity: Arc<Identity>, mut keys: watch::Receiver<Arc<signing::Keys>>) {
+    while keys.changed().await.is_ok() {
+        let jwks = keys.borrow_and_update().jwks().to_owned();
+        identity.set_keys(&jwks);
+    }
+}
+
 async fn serving(health: &Health, serving: bool) {
     health.set_serving::<AuthServiceServer<AuthApi>>(serving).await;
     health.set_serving::<AdminServiceServer<AdminApi>>(serving).await;
@@ -249,18 +277,19 @@ impl Service {
         config: &Config,
         store: &Arc<dyn Store>,
         identity: &Arc<Identity>,
+        keys: &KeyRing,
         stop: &CancellationToken,
     ) -> Result<Self, ServeError> {
         let (mesh, auth) = (&config.mesh, &config.auth);
-        let signing = keys::signing_key(mesh, "auth-access")?;
-        let access = AccessTokens::new(&signing, &mesh.identity.issuer, &mesh.identity.audience, auth.access_ttl());
-        identity.set_keys(access.jwks());
+        let (issuer, audience) = (&mesh.identity.issuer, &mesh.identity.audience);
+        let access = AccessTokens::new(keys.follow(), issuer, audience, auth.access_ttl());
+        identity.set_keys(access.keys().jwks());
         identity.set_check(Arc::new(AskStore(store.clone())));
         let listener = Arc::new(ThisProcess(identity.clone()));
         let sessions = Arc::new(Sessions {
             store: store.clone(),
             access,
-            refresh: RefreshTokens::new(&keys::secret(mesh, "auth-refresh")?),
+            refresh: RefreshTokens::new(&mesh::keys::secret(mesh, "auth-refresh")?),
             feed: Feed::new(store.clone(), listener, auth.feed(), stop.clone()),
             limits: auth.sessions(),
         });
@@ -268,7 +297,7 @@ impl Service {
         let profiles =
             UserService { clients: Clients::connect(mesh), identity: identity.clone(), deadline: limits.patience };
         let outbox = Arc::new(Outbox::new(store.clone(), Arc::new(profiles), limits));
-        let secret = keys::secret(mesh, "auth-seal")?;
+        let secret = mesh::keys::secret(mesh, "auth-seal")?;
         let failures = Arc::new(Failures::default());
         let factors =
             Arc::new(Factors::new(store.clone(), sessions.clone(), failures.clone(), &secret, auth.factors()));
@@ -279,6 +308,8 @@ impl Service {
             failures: failures.clone(),
             factors,
             outbox: outbox.clone(),
+            registration: auth.registration,
+            invitations: auth.invitations(),
         };
         let api = AuthApi { accounts, sessions: sessions.clone(), places: Places::open(&auth.places)? };
         Ok(Self { api: Arc::new(api), sessions, outbox, failures })

@@ -248,7 +248,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// The next step.
+    /// The next step. Given up before it is there, it loses nothing.
     ///
     /// # Errors
     /// [`Error::FollowerSlow`] when the follower fell behind what the feed remembers, [`Error::Stopping`] at the end

@@ -15,6 +15,8 @@ pub enum Purpose {
     TotpSecret,
     /// Hashes of recovery codes, in the store.
     RecoveryCode,
+    /// Private keys that sign access tokens, in the store.
+    SigningKey,
     /// Tickets between the two steps of a login, at the client.
     LoginTicket,
 }
@@ -25,6 +27,7 @@ impl Purpose {
         match self {
             Self::TotpSecret => b"totp-secret",
             Self::RecoveryCode => b"recovery-code",
+            Self::SigningKey => b"signing-key",
             Self::LoginTicket => b"login-ticket",
         }
     }

@@ -1,4 +1,5 @@
-//! What auth-svc keeps, as a trait whose docs are the contract; `store/contract.rs` holds every backend to it.
+//! What auth-svc keeps, as a trait whose docs are the contract; `store/contract.rs` holds every backend to it. What is about
+//! one noun alone is a trait of its own that this one includes (`store/invitations.rs`, `store/signing_keys.rs`).
 //! Every call that writes is one atomic step: all of it is on disk when it answers, or nothing of it happened. Callers
 //! give the time, so that a test can choose it. Only the files under `store/` name a database.
 
@@ -9,6 +10,7 @@ use crate::{
     account::{Account, Email, Login, UserId, Username},
     audit::{Entry, Filter},
     factor::RecoveryHash,
+    invitation::InvitationHash,
     outbox::Delivery,
     proof::Method,
     refresh::RefreshHash,
@@ -19,11 +21,15 @@ use crate::{
 mod backend;
 #[cfg(test)]
 pub(crate) mod contract;
+mod invitations;
 mod moving;
 pub mod postgres;
+mod signing_keys;
 pub mod sqlite;
 
 pub use backend::{file, house, migrate, open, sqlite_file};
+pub use invitations::{InvitationStore, NewInvitation};
+pub use signing_keys::{KEYS_MAX, KeyRecord, KeyRotated, KeyRotation, KeyStore};
 
 /// Why the store did not do what was asked. What is refused for a reason of the domain is an outcome, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +92,8 @@ pub struct NewAccount {
     pub created_at: Millis,
     /// Before this time no worker picks up the profile's delivery: who registers delivers it.
     pub delivery_due_at: Millis,
+    /// The invitation that it is made with, if one is needed.
+    pub invitation: Option<InvitationHash>,
 }
 
 /// What came of making an account.
@@ -97,6 +105,8 @@ pub enum Created {
     IdTaken,
     /// The username or the email is taken; nothing changed.
     NameTaken,
+    /// The invitation is not good: it is none, was used, revoked, or has expired; nothing changed.
+    NotInvited,
 }
 
 /// An account with what proves its owner.
@@ -421,9 +431,10 @@ pub struct SessionCursor {
 ///
 /// A call that takes audit entries writes them with what they tell of, and not at all when nothing was changed.
 #[async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug + 'static {
-    /// Makes an account with its first session and the delivery of its profile (version 1 of its username). Ids,
-    /// usernames and emails are unique by their keys; of two calls at the same time for one of them, one wins.
+pub trait Store: InvitationStore + KeyStore + Send + Sync + std::fmt::Debug + 'static {
+    /// Makes an account with its first session and the delivery of its profile (version 1 of its username), and uses its
+    /// invitation up. Ids, usernames, emails and invitations are good once; of two calls at the same time for one of them,
+    /// one wins.
     async fn create_account(&self, account: &NewAccount, session: &NewSession, audit: &[Entry]) -> Stored<Created>;
 
     /// The account of this id.
@@ -530,7 +541,8 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Counts a failed attempt and makes the delivery due at `until`. It may be gone already.
     async fn postpone_delivery(&self, user: UserId, version: i64, until: Millis) -> Stored<()>;
 
-    /// Forgets expired sessions, revocations, spent ids and trusted devices, at most `limit` of each; how many went.
+    /// Forgets expired sessions, revocations, spent ids, trusted devices and invitations, at most `limit` of each; how many
+    /// went.
     async fn prune(&self, now: Millis, limit: u32) -> Stored<u64>;
 
     /// The second factors of an account; of one that is not there, none.

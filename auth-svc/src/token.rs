@@ -1,17 +1,17 @@
-//! Access tokens: JWTs signed with auth-svc's Ed25519 key, which nobody else has, and the public keys for everyone who
-//! verifies. Checking one here looks at the token alone; `session.rs` adds what the store knows of its session.
+//! Access tokens: JWTs signed with auth-svc's Ed25519 keys, which nobody else has (`signing.rs`). Checking one here looks
+//! at the token alone; `session.rs` adds what the store knows of its session.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, Header, Validation, errors::ErrorKind};
 use mesh::{
     identity::{ACCESS_TYPE, AccessClaims},
-    keys::SigningKey,
     time::Millis,
 };
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{account::UserId, error::Error, session::SessionId};
+use crate::{account::UserId, error::Error, session::SessionId, signing::Keys};
 
 /// A signed access token.
 #[derive(Clone)]
@@ -24,11 +24,8 @@ pub struct AccessToken {
 
 /// Issues access tokens and checks them.
 pub struct AccessTokens {
-    header: Header,
-    signing: EncodingKey,
-    verifying: DecodingKey,
+    keys: watch::Receiver<Arc<Keys>>,
     validation: Validation,
-    jwks: String,
     issuer: String,
     audience: String,
     ttl: Duration,
@@ -36,17 +33,14 @@ pub struct AccessTokens {
 
 impl fmt::Debug for AccessTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessTokens").field("kid", &self.header.kid).finish_non_exhaustive()
+        f.debug_struct("AccessTokens").field("keys", &self.keys.borrow()).finish_non_exhaustive()
     }
 }
 
 impl AccessTokens {
-    /// Tokens of this issuer for this audience that live so long.
+    /// Tokens of this issuer for this audience that live so long, signed with what these keys are at the time.
     #[must_use]
-    pub fn new(key: &SigningKey, issuer: &str, audience: &str, ttl: Duration) -> Self {
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(key.kid());
-        header.typ = Some(ACCESS_TYPE.to_owned());
+    pub fn new(keys: watch::Receiver<Arc<Keys>>, issuer: &str, audience: &str, ttl: Duration) -> Self {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[issuer]);
         validation.set_audience(&[audience]);
@@ -54,22 +48,19 @@ impl AccessTokens {
         validation.validate_nbf = true;
         // The clock that checks is the clock that issued.
         validation.leeway = 0;
-        Self {
-            header,
-            signing: key.encoding_key(),
-            verifying: DecodingKey::from_ed_der(key.public()),
-            validation,
-            jwks: serde_json::json!({ "keys": [key.jwk()] }).to_string(),
-            issuer: issuer.to_owned(),
-            audience: audience.to_owned(),
-            ttl,
-        }
+        Self { keys, validation, issuer: issuer.to_owned(), audience: audience.to_owned(), ttl }
     }
 
-    /// The public keys as a JSON Web Key Set.
+    /// The keys as they are now.
     #[must_use]
-    pub fn jwks(&self) -> &str {
-        &self.jwks
+    pub fn keys(&self) -> Arc<Keys> {
+        self.keys.borrow().clone()
+    }
+
+    /// The keys now and from now on.
+    #[must_use]
+    pub fn follow_keys(&self) -> watch::Receiver<Arc<Keys>> {
+        self.keys.clone()
     }
 
     /// How long a token lives.
@@ -108,7 +99,11 @@ impl AccessTokens {
             jti: Uuid::new_v4(),
             typ: ACCESS_TYPE.to_owned(),
         };
-        let jwt = jsonwebtoken::encode(&self.header, &claims, &self.signing).map_err(Error::internal)?;
+        let keys = self.keys();
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(keys.kid().to_owned());
+        header.typ = Some(ACCESS_TYPE.to_owned());
+        let jwt = jsonwebtoken::encode(&header, &claims, keys.signing()).map_err(Error::internal)?;
         Ok(AccessToken { jwt, expires_at })
     }
 
@@ -117,22 +112,35 @@ impl AccessTokens {
     /// # Errors
     /// [`Error::TokenExpired`], or [`Error::TokenInvalid`] for everything else.
     pub fn verify(&self, jwt: &str) -> Result<AccessClaims, Error> {
-        let data = match jsonwebtoken::decode::<AccessClaims>(jwt, &self.verifying, &self.validation) {
+        // What exactly is wrong with it helps an attacker more than a caller.
+        let header = jsonwebtoken::decode_header(jwt).ok().ok_or(Error::TokenInvalid)?;
+        let keys = self.keys();
+        let key = header.kid.as_deref().and_then(|kid| keys.verifying(kid)).ok_or(Error::TokenInvalid)?;
+        let data = match jsonwebtoken::decode::<AccessClaims>(jwt, key, &self.validation) {
             Ok(data) => data,
             Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => return Err(Error::TokenExpired),
             Err(_) => return Err(Error::TokenInvalid),
         };
         let typed = data.header.typ.as_deref() == Some(ACCESS_TYPE) && data.claims.typ == ACCESS_TYPE;
-        if typed && data.header.kid == self.header.kid { Ok(data.claims) } else { Err(Error::TokenInvalid) }
+        if typed { Ok(data.claims) } else { Err(Error::TokenInvalid) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use mesh::keys::SigningKey;
+
     use super::*;
 
+    const ISSUER: &str = "https://issuer.example";
+
+    fn tokens_for(key: &SigningKey, audience: &str) -> AccessTokens {
+        let keys = watch::channel(Arc::new(Keys::alone(key))).1;
+        AccessTokens::new(keys, ISSUER, audience, Duration::from_secs(900))
+    }
+
     fn tokens(key: &SigningKey) -> AccessTokens {
-        AccessTokens::new(key, "https://issuer.example", "switchboard", Duration::from_secs(900))
+        tokens_for(key, "switchboard")
     }
 
     fn issue(tokens: &AccessTokens, now: Millis) -> String {
@@ -151,7 +159,7 @@ mod tests {
         assert_eq!(claims.roles, ["user"]);
         let header = jsonwebtoken::decode_header(&jwt).expect("header");
         assert_eq!((header.alg, header.kid, header.typ), (Algorithm::EdDSA, Some(key.kid()), Some(ACCESS_TYPE.into())));
-        assert!(tokens.jwks().contains(&key.kid()));
+        assert!(tokens.keys().jwks().contains(&key.kid()));
     }
 
     #[test]
@@ -169,10 +177,13 @@ mod tests {
         let old = issue(&tokens, Millis(Millis::now().0 - 1_000_000));
         assert!(matches!(tokens.verify(&old), Err(Error::TokenExpired)));
         let good = issue(&tokens, Millis::now());
-        let stranger = AccessTokens::new(&SigningKey::generate(), &tokens.issuer, &tokens.audience, tokens.ttl);
-        let elsewhere = AccessTokens::new(&key, &tokens.issuer, "another", tokens.ttl);
+        let (stranger, elsewhere) = (self::tokens(&SigningKey::generate()), tokens_for(&key, "another"));
         let cut = &good[..good.len() - 3];
-        for bad in ["", "x.y.z", cut, &issue(&stranger, Millis::now()), &issue(&elsewhere, Millis::now())] {
+        // A stranger's signature under the id of our key.
+        let (head, _) = good.split_once('.').expect("dots");
+        let foreign = issue(&stranger, Millis::now());
+        let forged = format!("{head}.{}", foreign.split_once('.').expect("dots").1);
+        for bad in ["", "x.y.z", cut, &foreign, &forged, &issue(&elsewhere, Millis::now())] {
             assert!(matches!(tokens.verify(bad), Err(Error::TokenInvalid)), "{bad}");
         }
     }
@@ -180,13 +191,17 @@ mod tests {
     #[test]
     fn alg_none_and_other_types_of_jwt_are_refused() {
         use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-        let mut tokens = tokens(&SigningKey::generate());
+        let key = SigningKey::generate();
+        let tokens = tokens(&key);
         let good = issue(&tokens, Millis::now());
         let body = good.split('.').nth(1).expect("claims");
-        let none = format!("{}.{body}.", BASE64.encode(r#"{"alg":"none","typ":"at+jwt"}"#));
+        let head =
+            |alg: &str, typ: &str| BASE64.encode(format!(r#"{{"alg":"{alg}","typ":"{typ}","kid":"{}"}}"#, key.kid()));
+        let none = format!("{}.{body}.", head("none", "at+jwt"));
         assert!(matches!(tokens.verify(&none), Err(Error::TokenInvalid)));
-        tokens.header.typ = Some("JWT".into());
-        let other = issue(&tokens, Millis::now());
+        let header = Header { typ: Some("JWT".into()), kid: Some(key.kid()), ..Header::new(Algorithm::EdDSA) };
+        let claims = tokens.verify(&good).expect("good");
+        let other = jsonwebtoken::encode(&header, &claims, &key.encoding_key()).expect("signed");
         assert!(matches!(tokens.verify(&other), Err(Error::TokenInvalid)));
     }
 }

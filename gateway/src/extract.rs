@@ -12,6 +12,6 @@ mod visitor;
 pub(crate) use bearer::Bearer;
 pub(crate) use body::Body;
 pub(crate) use fields::{Fields, FromFields};
-pub(crate) use path::{MemberPath, RoomPath, SessionPath, UserPath};
+pub(crate) use path::{IdPath, MemberPath, RoomPath, SessionPath, UserPath};
 pub(crate) use query::{FromParams, Params, Query};
 pub(crate) use visitor::Visitor;

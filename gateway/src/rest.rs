@@ -24,6 +24,7 @@ mod admin;
 mod auth;
 mod factors;
 mod history;
+mod invitations;
 mod jwks;
 mod members;
 mod messages;
@@ -54,7 +55,8 @@ pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
     let guarded = auth::password_routes().merge(factors::routes().route_layer(middleware::from_fn(layers::etag::etag)));
     OpenApiRouter::default()
         .merge(guarded.route_layer(limit(Class::Auth)))
-        .merge(auth::routes().merge(admin::routes()).merge(polled).route_layer(limit(Class::Rest)))
+        .merge(admin::routes().merge(invitations::routes()).route_layer(limit(Class::Rest)))
+        .merge(auth::routes().merge(polled).route_layer(limit(Class::Rest)))
 }
 
 impl Edge {

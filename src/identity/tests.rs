@@ -208,3 +208,16 @@ async fn a_withdrawn_key_ends_its_tokens_at_once() {
     identity.set_keys(&jwks(&next));
     assert_eq!(identity.verify_access(&token).await.map(|_| ()), Err(TokenError::Invalid));
 }
+
+#[tokio::test]
+async fn a_token_of_a_key_that_may_be_new_is_not_called_invalid_in_silence() {
+    let Fixture { config, key, data: _data, .. } = fixture();
+    let identity = Identity::new(ServiceName::Message, &config).expect("identity");
+    identity.set_keys(&jwks(&key));
+    let next = SigningKey::generate();
+    let token = sign(&claims(), &next, ACCESS_TYPE);
+    assert_eq!(identity.verify_access(&token).await.map(|_| ()), Err(TokenError::Unchecked));
+    identity.set_keys(&serde_json::json!({ "keys": [key.jwk(), next.jwk()] }).to_string());
+    identity.heartbeat(1);
+    identity.verify_access(&token).await.expect("good once the key is known");
+}

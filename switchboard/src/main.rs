@@ -126,12 +126,32 @@ enum UsersCommand {
         /// The role.
         role: String,
     },
+    /// Makes an invitation to register and prints its code, which is good once; for `auth.registration=invitation`.
+    Invite {
+        /// For whom it is; admins see it in the list.
+        #[arg(long, default_value = "")]
+        note: String,
+        /// Days that it is good, up to 90, instead of `auth.invitation_secs`.
+        #[arg(long)]
+        days: Option<u16>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
     /// Makes every key that is missing, for production, where no process makes one by itself.
     Init,
+    /// Makes a new key that signs access tokens; running services take it up by themselves, and nobody has to log in again.
+    ///
+    /// It is known for `auth.key_lead_secs` before it signs, and the one before it as long as tokens of it may live. Run it
+    /// where auth-svc's keys and store are. It happens by itself every `auth.key_days`.
+    #[command(after_help = DONE_OR_NOT)]
+    Rotate {
+        /// For a key that somebody else may have: the new one signs in three seconds, and those before it are withdrawn with
+        /// all their tokens. Clients refresh, which sessions survive.
+        #[arg(long)]
+        at_once: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -165,7 +185,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Users(UsersCommand::Promote { name, role }) => users::promote(&cli.flags, &name, &role),
+        Command::Users(UsersCommand::Invite { note, days }) => users::invite(&cli.flags, &note, days),
         Command::Keys(KeysCommand::Init) => settings::init_keys(&cli.flags),
+        Command::Keys(KeysCommand::Rotate { at_once }) => users::rotate_keys(&cli.flags, at_once),
         Command::Export { file } => moving::export(&cli.flags, file),
         Command::Import { file } => moving::import(&cli.flags, file),
         Command::Backup { folder } => backup::run(&cli.flags, folder),

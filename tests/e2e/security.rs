@@ -16,14 +16,20 @@ use crate::{
 /// What a command may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Gives somebody a role at the command line, and the session after it.
-async fn promoted(mesh: &Mesh, person: &Person, role: &str) -> Person {
+/// Runs an operator's command on the stores of a mesh; what it tells.
+async fn operator(mesh: &Mesh, arguments: &[&str]) -> String {
     let environment = [("SWITCHBOARD_DATA".to_owned(), mesh.data().display().to_string())];
     let environment = Ports::free().environment().into_iter().chain(environment).chain(mesh.stores.environment());
     let mut command = process::command("switchboard", environment);
-    command.args(["users", "promote", &person.username, role]);
+    command.args(arguments);
     let (code, told) = tokio::task::spawn_blocking(|| process::run_to_end(command, LIMIT)).await.unwrap();
     assert_eq!(code, Some(0), "{told}");
+    told
+}
+
+/// Gives somebody a role at the command line, and the session after it.
+async fn promoted(mesh: &Mesh, person: &Person, role: &str) -> Person {
+    let told = operator(mesh, &["users", "promote", &person.username, role]).await;
     assert!(told.contains(&person.username) && told.contains(role), "{told}");
     let body = person.api.post("/auth/refresh", json!({"refreshToken": person.refresh})).await.ok(200);
     let access = body["accessToken"].as_str().unwrap().to_owned();
@@ -223,4 +229,106 @@ async fn a_new_password_that_is_easy_to_guess_is_refused_with_a_reason() {
         ada.put("/auth/password", change).await.invalid("newPassword", "too easy to guess");
     }
     ada.login().await.get("/auth/profile").await.ok(200);
+}
+
+#[tokio::test]
+async fn where_an_invitation_is_needed_each_lets_one_person_in() {
+    let mesh = Mesh::plan().set("auth.registration", "invitation").start();
+    let api = Api::new(&mesh);
+    let body = |name: &str, invitation: Option<&str>| json!({"username": name, "email": format!("{name}@example.com"), "password": PASSWORD, "invitation": invitation});
+    let register = async |name: &str, code: Option<&str>| api.post("/auth/register", body(name, code)).await;
+    register("ada", None).await.refused(403, "INVITATION_REQUIRED");
+    register("ada", Some("")).await.refused(403, "INVITATION_REQUIRED");
+    for bad in ["none", "sbi_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "' OR 1 = 1 --", "\u{1f600}"] {
+        register("ada", Some(bad)).await.refused(403, "INVITATION_INVALID");
+    }
+    register("ada", Some(&"x".repeat(129))).await.invalid("invitation", "128");
+    api.post("/auth/register", json!({"username": "ada", "invitation": 7})).await.invalid("invitation", "text");
+
+    let told = operator(&mesh, &["users", "invite", "--note", "the first one", "--days", "1"]).await;
+    let code = told.lines().find(|line| line.starts_with("sbi_")).unwrap_or_else(|| panic!("{told}"));
+    let root = Person::from_answer(&api, &register("root", Some(code)).await.ok(201));
+    register("ada", Some(code)).await.refused(403, "INVITATION_INVALID");
+    register("root", None).await.refused(403, "INVITATION_REQUIRED");
+    let (root, ada) = (promoted(&mesh, &root, "admin").await, root);
+    for refused in [ada.get("/admin/invitations").await, ada.post("/admin/invitations", json!({})).await] {
+        refused.refused(403, "FORBIDDEN");
+    }
+    api.get("/admin/invitations").await.refused(401, "UNAUTHORIZED");
+
+    let made = root.post("/admin/invitations", json!({"note": "for Ada", "expiresIn": 3600})).await;
+    assert_eq!(made.headers["cache-control"], "no-store");
+    let made = made.ok(201);
+    let (id, code) = (made["invitation"]["id"].as_str().unwrap(), made["code"].as_str().unwrap());
+    let path = format!("/admin/invitations/{id}");
+    ada.delete(&path).await.refused(403, "FORBIDDEN");
+    let weak = json!({"username": "ada", "email": "a@example.com", "password": "password1", "invitation": code});
+    api.post("/auth/register", weak).await.invalid("password", "guess");
+    let listed = root.get("/admin/invitations").await.ok(200);
+    let notes: Vec<_> = listed["invitations"].as_array().unwrap().iter().map(|one| one["note"].clone()).collect();
+    assert_eq!(notes, ["for Ada", "the first one"]);
+    assert!(!listed.to_string().contains(code), "the code is shown once");
+    assert_eq!(listed["invitations"][0]["usedAt"], Value::Null, "a refused registration uses none up: {listed}");
+    let first = &listed["invitations"][1];
+    assert_eq!((&first["userId"], &first["makerKind"]), (&json!(root.id), &json!("operator")));
+    root.delete(&path).await.ok(200);
+    root.delete(&path).await.refused(404, "NOT_FOUND");
+    root.delete("/admin/invitations/none").await.refused(404, "NOT_FOUND");
+    register("ada", Some(code)).await.refused(403, "INVITATION_INVALID");
+    for (bad, field) in [(json!({"expiresIn": 59}), "expiresIn"), (json!({"note": "x".repeat(201)}), "note")] {
+        root.post("/admin/invitations", bad).await.invalid(field, "");
+    }
+    let written = root.get("/admin/audit?event=invitation").await.ok(200);
+    let expected = [("invitation.revoked", "success"), ("invitation.made", "success"), ("invitation.made", "success")];
+    assert_eq!(events(&written, "events"), pairs(&expected));
+    let refused = root.get("/admin/audit?event=account.registered&result=failure").await.ok(200);
+    assert!(events(&refused, "events").len() >= 6, "{refused}");
+}
+
+#[tokio::test]
+async fn where_registration_is_closed_nobody_registers() {
+    let mesh = Mesh::plan().set("auth.registration", "closed").start();
+    let body = json!({"username": "ada", "email": "ada@example.com", "password": PASSWORD, "invitation": "sbi_x"});
+    Api::new(&mesh).post("/auth/register", body).await.refused(403, "REGISTRATION_CLOSED");
+}
+
+#[tokio::test]
+async fn a_new_signing_key_is_taken_up_without_a_restart_and_no_live_socket_is_dropped() {
+    let mesh = Mesh::plan().separate().start();
+    let ada = Person::new(&mesh, "ada").await;
+    let room = ada.room("private").await;
+    let socket = ada.socket().await;
+    socket.join(&room, None).await;
+    let kid = |access: &str| {
+        let head = access.split('.').next().unwrap();
+        let head = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, head).unwrap();
+        serde_json::from_slice::<Value>(&head).unwrap()["kid"].as_str().unwrap().to_owned()
+    };
+    let (old, other) = (kid(&ada.access), ada.login().await);
+    let told = operator(&mesh, &["--set", "auth.key_lead_secs=2", "keys", "rotate"]).await;
+    let fresh = wait::until("the new key to sign", async || {
+        // The same token again and again: its successor is never used.
+        let body = ada.api.post("/auth/refresh", json!({"refreshToken": other.refresh})).await.ok(200);
+        let refresh = body["refreshToken"].as_str().unwrap().to_owned();
+        let fresh = Person { access: body["accessToken"].as_str().unwrap().to_owned(), refresh, ..other.clone() };
+        // Whatever key it is signed with, every process knows it already.
+        fresh.get("/auth/profile").await.ok(200);
+        fresh.get("/rooms").await.ok(200);
+        (kid(&fresh.access) != old).then_some(fresh)
+    })
+    .await;
+    assert!(told.contains(&kid(&fresh.access)), "{told}");
+    ada.get("/rooms").await.ok(200);
+    fresh.rpc(&mesh).send(&room, "by the new key", "one").await.unwrap();
+    ada.rpc(&mesh).send(&room, "by the old key", "two").await.unwrap();
+    socket.ok("send_message", json!({"roomId": room, "content": "by the same socket"})).await;
+    fresh.socket().await.join(&room, None).await;
+
+    let jwks = Answer::read(ada.api.outside(Method::GET, "/.well-known/jwks.json")).await.unwrap();
+    assert_eq!(jwks.headers["cache-control"], "public, max-age=300");
+    assert_eq!(jwks.body["keys"].as_array().unwrap().len(), 2, "{}", jwks.text);
+    assert!(jwks.text.contains(&old) && jwks.headers.contains_key("etag"), "{}", jwks.text);
+    let root = promoted(&mesh, &fresh, "admin").await;
+    let written = root.get("/admin/audit?event=key.rotated").await.ok(200);
+    assert_eq!((&written["events"][0]["actorKind"], events(&written, "events").len()), (&json!("operator"), 1));
 }

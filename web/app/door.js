@@ -60,17 +60,29 @@ async function submit(form, handlers, kind) {
   await attempt(find(form, 'button.primary'), async () => {
     try {
       await handlers.open(given.has('keep'), (client) => {
-        return kind === 'login' ? client.login(username, password) : client.register({ username, email, password });
+        if (kind === 'login') return client.login(username, password);
+        const invitation = text('invitation').trim();
+        return client.register({ username, email, password, ...(invitation === '' ? {} : { invitation }) });
       });
     } catch (failure) {
       if (failure instanceof SwitchboardError && failure.mfa !== null) {
         showFactor(form, handlers, failure.mfa.ticket, given.has('keep'));
         return;
       }
+      if (failure instanceof SwitchboardError && failure.code.startsWith('INVITATION_')) askForInvitation(form);
       if (failure instanceof SwitchboardError) markInvalid(form, failure.errors.map(({ field }) => field));
       throw failure;
     }
   });
+}
+
+/**
+ * Shows the field for an invitation, which most installations do not ask for.
+ * @param {HTMLFormElement} form
+ */
+function askForInvitation(form) {
+  find(form, '[data-part="invitation"]').hidden = false;
+  byTestId(form, 'invitation').focus();
 }
 
 /**

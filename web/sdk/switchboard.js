@@ -27,7 +27,7 @@ export { STORAGE_KEYS } from './options.js';
 /** @import { SendExtra } from './outbox.js' */
 /** @import { ConnectionState, Events, Room, Sending, User } from './types.js' */
 
-/** @typedef {{username: string, email: string, password: string, firstName?: string, lastName?: string}} Registration */
+/** @typedef {{username: string, email: string, password: string, firstName?: string, lastName?: string, invitation?: string}} Registration */
 
 /** @extends {Emitter<Events>} */
 export class Switchboard extends Emitter {

@@ -1,6 +1,6 @@
 //! `AdminService`: what only the role `admin` may do. Who calls is looked at first, in every handler, by [`admin`].
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
 use mesh::{
@@ -18,6 +18,7 @@ use crate::{
     account::{Account, Login, UserId},
     audit::{self, Actor, Entry, Event, Events, Filter},
     error::Error,
+    invitation::{self, Order},
     role::Role,
     session::Client,
     store::Store,
@@ -77,6 +78,43 @@ impl pb::admin_service_server::AdminService for AdminApi {
         let account =
             self.0.accounts.set_role(UserId(user), role, Actor::User(admin), &client).await.map_err(refuse)?;
         Ok(Response::new(pb::SetRoleResponse { account: Some(convert::account(account)) }))
+    }
+
+    async fn create_invitation(
+        &self,
+        request: Request<pb::CreateInvitationRequest>,
+    ) -> Answer<pb::CreateInvitationResponse> {
+        let (admin, client) = self.admin(&request)?;
+        let asked = request.get_ref();
+        let life = match u64::try_from(asked.expires_in_secs) {
+            Ok(0) => None,
+            given => Some(Duration::from_secs(given.unwrap_or_default())),
+        };
+        let order = Order::parse(&asked.note, life).map_err(refuse)?;
+        let (store, limits) = (self.store().as_ref(), self.0.accounts.invitations);
+        let made = invitation::invite(store, limits, order, Actor::User(admin), &client).await.map_err(refuse)?;
+        let (invitation, code) = (Some(convert::invitation(made.0)), made.1.expose().to_owned());
+        Ok(Response::new(pb::CreateInvitationResponse { invitation, code }))
+    }
+
+    async fn list_invitations(
+        &self,
+        request: Request<pb::ListInvitationsRequest>,
+    ) -> Answer<pb::ListInvitationsResponse> {
+        self.admin(&request)?;
+        let page = convert::entry_page(request.get_ref().page_size, &request.get_ref().page_token)?;
+        let found = self.store().invitations(Millis::now(), page.after, page.size + 1).await;
+        Ok(Response::new(convert::invitations(found.map_err(|error| refuse(error.into()))?, page.size)))
+    }
+
+    async fn revoke_invitation(
+        &self,
+        request: Request<pb::RevokeInvitationRequest>,
+    ) -> Answer<pb::RevokeInvitationResponse> {
+        let (admin, client) = self.admin(&request)?;
+        let id = text::uuid("invitation_id", &request.get_ref().invitation_id).map_err(convert::violation)?;
+        self.0.accounts.revoke_invitation(id, Actor::User(admin), &client).await.map_err(refuse)?;
+        Ok(Response::new(pb::RevokeInvitationResponse {}))
     }
 
     async fn list_audit_events(

@@ -16,6 +16,7 @@ use crate::{
     account::{Account, UserId, Username},
     audit::Entry,
     factor::Challenge,
+    invitation::Invitation,
     session::{Client, Session, SessionId, Tokens},
     store::SessionCursor,
 };
@@ -156,6 +157,27 @@ pub(super) fn audit_event(entry: Entry) -> pb::AuditEvent {
         device: entry.client.device,
         request_id: entry.client.request_id,
         detail: entry.detail,
+    }
+}
+
+/// A page of invitations of those found, which are up to one more than the page takes.
+pub(super) fn invitations(mut found: Vec<Invitation>, size: u32) -> pb::ListInvitationsResponse {
+    let more = found.len() > size as usize;
+    found.truncate(size as usize);
+    let next_page_token = found.last().filter(|_| more).map(|last| last.id.to_string()).unwrap_or_default();
+    pb::ListInvitationsResponse { invitations: found.into_iter().map(invitation).collect(), next_page_token }
+}
+
+pub(super) fn invitation(invitation: Invitation) -> pb::Invitation {
+    pb::Invitation {
+        id: invitation.id.to_string(),
+        note: invitation.note,
+        maker_kind: invitation.made_by.kind().to_owned(),
+        maker: invitation.made_by.name(),
+        create_time: Some(invitation.created_at.into()),
+        expire_time: Some(invitation.expires_at.into()),
+        use_time: invitation.used_at.map(Into::into),
+        user_id: invitation.used_by.map(|user| user.0.to_string()).unwrap_or_default(),
     }
 }
 

@@ -1,32 +1,39 @@
-//! The stream of `WatchRevocations`: the keys first, then what the feed says. It holds no queue; the feed's follower is
-//! asked for the next step when the stream is.
+//! The stream of `WatchRevocations`: the keys first, then what the feed says, and the keys again whenever they change. It
+//! holds no queue; the feed's follower is asked for the next step when the stream is.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, stream};
 use mesh::proto::auth::v1::{
     Heartbeat, KeySet, Revocation, WatchRevocationsResponse, watch_revocations_response::Update,
 };
+use tokio::sync::watch;
 use tonic::Status;
 
 use super::refuse;
-use crate::revocation::{Follower, Step};
+use crate::{
+    revocation::{Follower, Step},
+    signing::Keys,
+};
 
 /// The stream's type, as tonic wants it named.
 pub(super) type Updates = Pin<Box<dyn Stream<Item = Result<WatchRevocationsResponse, Status>> + Send>>;
 
-/// The whole stream. The signing key is the same for the life of the process, so the keys are said once.
-pub(super) fn updates(jwks: &str, follower: Follower) -> Updates {
-    let keys = Update::Keys(KeySet { jwks_json: jwks.to_owned() });
-    let steps = stream::try_unfold(follower, async |mut follower| {
-        let step = follower.next().await.map_err(refuse)?;
-        Ok(Some((update(step), follower)))
-    });
-    Box::pin(
-        stream::once(async { Ok(keys) })
-            .chain(steps)
-            .map(|update| update.map(|update| WatchRevocationsResponse { update: Some(update) })),
-    )
+/// The whole stream.
+pub(super) fn updates(mut keys: watch::Receiver<Arc<Keys>>, follower: Follower) -> Updates {
+    // Those that there are now come first.
+    keys.mark_changed();
+    Box::pin(stream::try_unfold((keys, follower), async |(mut keys, mut follower)| {
+        let update = tokio::select! {
+            biased;
+            // Whoever learns of a key late meets tokens that they do not know; revocations wait for one update.
+            Ok(()) = keys.changed() => {
+                Update::Keys(KeySet { jwks_json: keys.borrow_and_update().jwks().to_owned() })
+            }
+            step = follower.next() => update(step.map_err(refuse)?),
+        };
+        Ok(Some((WatchRevocationsResponse { update: Some(update) }, (keys, follower))))
+    }))
 }
 
 fn update(step: Step) -> Update {

@@ -21,12 +21,14 @@ pub(crate) mod audit;
 pub(crate) mod edges;
 pub(crate) mod ends;
 pub(crate) mod factors;
+pub(crate) mod invitations;
 pub(crate) mod outbox;
 pub(crate) mod proofs;
 pub(crate) mod races;
 pub(crate) mod refresh;
 pub(crate) mod roles;
 pub(crate) mod sessions;
+pub(crate) mod signing_keys;
 
 /// One test a case, for a backend. A case that is not listed is dead code, which the lints refuse.
 macro_rules! store_contract {
@@ -97,6 +99,20 @@ macro_rules! store_contract {
                 without_its_authenticator_an_account_has_no_codes_and_no_trusted_devices
                 a_new_password_trusts_no_device_and_keeps_the_authenticator
             ]
+            invitations: [
+                an_invitation_lets_one_person_in_and_is_listed_with_them
+                a_registration_that_is_refused_uses_no_invitation_up
+                an_invitation_that_is_revoked_or_expired_lets_nobody_in
+                there_are_no_more_invitations_than_may_be
+                of_racing_registrations_with_one_invitation_one_wins
+            ]
+            signing_keys: [
+                a_key_follows_another_which_stays_as_long_as_its_tokens
+                at_once_all_others_leave_when_the_new_one_signs
+                of_racing_rotations_one_wins
+                there_are_no_more_keys_than_may_be
+                a_longer_life_of_tokens_is_noted_and_a_shorter_one_is_not
+            ]
             outbox: [
                 a_new_account_queues_its_profile
                 deliveries_of_an_account_come_in_order
@@ -161,6 +177,7 @@ pub(crate) fn account(name: &str) -> NewAccount {
         last_name: "Lovelace".to_owned(),
         created_at: NOW,
         delivery_due_at: NOW.plus(MINUTE),
+        invitation: None,
     }
 }
 

@@ -32,9 +32,11 @@ mod accounts;
 mod audit;
 mod ends;
 mod factors;
+mod invitations;
 mod outbox;
 mod rows;
 mod sessions;
+mod signing_keys;
 mod upkeep;
 
 /// The schema of the service, so that one database may hold several.

@@ -31,9 +31,11 @@ mod accounts;
 mod audit;
 mod ends;
 mod factors;
+mod invitations;
 mod outbox;
 mod rows;
 mod sessions;
+mod signing_keys;
 mod upkeep;
 
 /// A write in progress; dropped without a commit, nothing of it happened.

@@ -122,10 +122,11 @@ async fn every_bad_field_is_named_and_nothing_changes() {
         last_name: "\u{7}".into(),
         user_id: "7".into(),
         client: None,
+        invitation: "x".repeat(129),
     };
     let refused = auth.client().register(bad).await.expect_err("refused");
     assert_eq!(reason(&refused), Reason::ValidationFailed);
-    assert_eq!(fields(&refused), ["user_id", "username", "email", "password", "first_name", "last_name"]);
+    assert_eq!(fields(&refused), ["user_id", "username", "email", "password", "first_name", "last_name", "invitation"]);
     let refused = auth.client().login(login_request("", "")).await.expect_err("refused");
     assert_eq!(fields(&refused), ["login", "password"]);
     let refused = auth.client().login(login_request("ada", &"x".repeat(1 << 20))).await.expect_err("refused");
@@ -245,5 +246,36 @@ async fn a_storm_of_logins_is_refused_beyond_the_queue_and_told_when_to_come_bac
     }
     assert!(good > 0 && busy > 0, "{good} good, {busy} refused");
     auth.login("ada").await;
+    auth.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_registration_is_closed_those_who_are_there_log_in_and_nobody_else_registers() {
+    let mut setup = Setup::new().await;
+    let auth = setup.start().await;
+    let ada = auth.register("ada").await;
+    auth.stop().await;
+    setup.add("registration = \"closed\"");
+    let auth = setup.start().await;
+    let refused = auth.client().register(registration("bob")).await.expect_err("closed");
+    assert_eq!((reason(&refused), refused.code()), (Reason::RegistrationClosed, Code::PermissionDenied));
+    auth.login("ada").await;
+    auth.refresh(&ada.refresh).await.expect("the session is whole");
+    auth.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_by_invitation_is_repeated_when_its_answer_is_lost() {
+    let setup = Setup::with("registration = \"invitation\"").await;
+    let auth = setup.start().await;
+    let made = auth_svc::operator::invite(&setup.config(), "", None, "root").await.expect("made");
+    let user_id = uuid::Uuid::now_v7().to_string();
+    let request = pb::RegisterRequest { user_id, invitation: made.1.expose().to_owned(), ..registration("ada") };
+    let first = auth.client().register(request.clone()).await.expect("registered").into_inner();
+    let again = auth.client().register(request.clone()).await.expect("the same account").into_inner();
+    assert_eq!(first.account, again.account);
+    let other = pb::RegisterRequest { user_id: String::new(), invitation: request.invitation, ..registration("bob") };
+    let refused = auth.client().register(other).await.expect_err("used");
+    assert_eq!(reason(&refused), Reason::InvitationInvalid);
     auth.stop().await;
 }

@@ -66,6 +66,11 @@ impl Setup {
         Self { data, users, users_addr, gateway, settings, shutdown }
     }
 
+    /// From the next start on, with more lines for the section `auth`.
+    pub(crate) fn add(&mut self, auth: &str) {
+        self.settings = format!("{}{auth}\n", self.settings);
+    }
+
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::load(&mut Loader::for_test(&self.settings));
         config.mesh.data = self.data.path().to_owned();
@@ -187,6 +192,7 @@ pub(crate) fn registration(name: &str) -> pb::RegisterRequest {
         last_name: "Lovelace".to_owned(),
         client: None,
         user_id: String::new(),
+        invitation: String::new(),
     }
 }
 

@@ -11,4 +11,5 @@ mod process;
 mod replicas;
 mod revocations;
 mod sessions;
+mod signing;
 mod users;

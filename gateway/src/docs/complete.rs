@@ -27,7 +27,7 @@ const TAGS: [(&str, &str); 7] = [
     ("Users", "People as others see them"),
     ("Rooms", "Rooms and their members"),
     ("Messages", "History, and sending once"),
-    ("Admin", "What the role `admin` may do: the audit log, roles"),
+    ("Admin", "What the role `admin` may do: the audit log, roles, invitations"),
 ];
 
 /// Errors that are told once: the name, the status and when.

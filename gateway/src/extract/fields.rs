@@ -82,6 +82,13 @@ impl Fields {
         }
     }
 
+    /// A whole number within limits that may be absent; null is the same.
+    pub(crate) fn number(&mut self, field: &str, min: i64, max: i64) -> Option<i64> {
+        let value = self.object.get(field).filter(|value| !value.is_null())?;
+        let number = value.as_i64().filter(|number| (min..=max).contains(number));
+        number.or_else(|| self.refuse(field, format!("must be a whole number between {min} and {max}")))
+    }
+
     /// One of some words; the default when absent.
     pub(crate) fn one_of<T: Copy>(&mut self, field: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(field)?;
@@ -181,6 +188,18 @@ mod tests {
             ("f", "must be \"public\" or \"private\""),
         ];
         assert_eq!(messages(f), expected.map(|(field, message)| (field.to_owned(), message.to_owned())));
+    }
+
+    #[test]
+    fn a_number_is_whole_and_within_its_limits() {
+        for bad in [json!("5"), json!(0), json!(11), json!(1.5), json!(-1), json!(1e300), json!([1]), json!(true)] {
+            let mut f = fields(&json!({"n": bad}));
+            assert_eq!(f.number("n", 1, 10), None);
+            assert!(messages(f)[0].1.contains("between 1 and 10"), "{bad}");
+        }
+        let mut f = fields(&json!({"n": 10, "none": null}));
+        assert_eq!((f.number("n", 1, 10), f.number("none", 1, 10), f.number("absent", 1, 10)), (Some(10), None, None));
+        f.finish().expect("good");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct MemberPath {
 }
 /// The id of `/users/{id}`.
 pub(crate) struct UserPath(pub(crate) String);
+/// The id of something whose absence has no code of its own.
+pub(crate) struct IdPath(pub(crate) String);
 /// The id of `/auth/sessions/{id}`.
 pub(crate) struct SessionPath(pub(crate) String);
 
@@ -68,6 +70,15 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorObject> {
         let given: String = path(parts, state).await?;
         id(&given, Reason::UserNotFound, "User not found").map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IdPath {
+    type Rejection = ErrorObject;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorObject> {
+        let given: String = path(parts, state).await?;
+        id(&given, Reason::NotFound, "There is nothing of this id").map(Self)
     }
 }
 

@@ -112,3 +112,43 @@ impl From<auth::AuditEvent> for AuditEvent {
         }
     }
 }
+
+/// An invitation to register.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Invitation {
+    /// Opaque. It lets nobody in.
+    id: String,
+    /// For whom it is; may be empty.
+    note: String,
+    /// What made it: `user` or `operator`.
+    maker_kind: String,
+    /// The id of the user, or the operator's name.
+    maker: String,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Millis,
+    /// Until when it is good.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Millis,
+    /// When it was used.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    used_at: Option<Millis>,
+    /// The account that was made with it.
+    user_id: Option<String>,
+}
+
+impl From<auth::Invitation> for Invitation {
+    fn from(invitation: auth::Invitation) -> Self {
+        Self {
+            id: invitation.id,
+            note: invitation.note,
+            maker_kind: invitation.maker_kind,
+            maker: invitation.maker,
+            created_at: time(invitation.create_time),
+            expires_at: time(invitation.expire_time),
+            used_at: invitation.use_time.map(Millis::from),
+            user_id: Some(invitation.user_id).filter(|id| !id.is_empty()),
+        }
+    }
+}

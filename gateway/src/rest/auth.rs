@@ -105,6 +105,8 @@ pub(crate) struct Register {
     last_name: Option<String>,
     /// What to call this device in the list of sessions; longer than 200 characters is cut. By default the user agent.
     device_name: Option<String>,
+    /// The code of an invitation, where one is needed to register.
+    invitation: Option<String>,
 }
 
 impl FromFields for Register {
@@ -116,13 +118,18 @@ impl FromFields for Register {
             first_name: fields.text("firstName"),
             last_name: fields.text("lastName"),
             device_name: fields.text("deviceName"),
+            invitation: fields.text("invitation"),
         }
     }
 }
 
 /// Makes an account and its first session.
 #[utoipa::path(post, path = "/auth/register", tag = "Accounts", operation_id = "register", request_body = Register,
-    responses((status = 201, description = "The account, logged in", body = Authenticated)))]
+    responses(
+        (status = 201, description = "The account, logged in", body = Authenticated),
+        (status = 403, body = ErrorObject,
+         description = "REGISTRATION_CLOSED, INVITATION_REQUIRED or INVITATION_INVALID, by what the operator has set"),
+    ))]
 async fn register(
     State(edge): Shared,
     Visitor(visit): Visitor,
@@ -137,6 +144,7 @@ async fn register(
         client: Some(client(&visit, new.device_name)),
         // Chosen here, so that a call whose answer is lost can be made again without finding its own account taken.
         user_id: Uuid::now_v7().to_string(),
+        invitation: new.invitation.unwrap_or_default(),
     };
     let call = async |request| edge.clients.auth().register(request).await;
     let answer = edge.auth_again(&visit, None, message, call).await?;

@@ -4,7 +4,7 @@ use mesh::time::Millis;
 use mesh_postgres::errors;
 use sqlx::{Error, PgConnection};
 
-use super::{audit, outbox, sessions};
+use super::{audit, invitations, outbox, sessions};
 use crate::{
     account::{Login, UserId, Username},
     audit::Entry,
@@ -21,6 +21,14 @@ pub(super) async fn create(
     session: &NewSession,
     entries: &[Entry],
 ) -> Result<Created, Error> {
+    let mut invitation = None;
+    if let Some(hash) = &account.invitation {
+        invitation = invitations::hold(write, hash, account.created_at).await?;
+        if invitation.is_none() {
+            // The same registration may have used it, if its answer was lost.
+            return Ok(if is_there(write, account.id).await? { Created::IdTaken } else { Created::NotInvited });
+        }
+    }
     // Of two that race for anything unique, the second waits here for the first one's commit.
     let made = sqlx::query(
         "INSERT INTO accounts (id, username, username_key, username_version, email, email_key, password_hash, roles,
@@ -38,11 +46,10 @@ pub(super) async fn create(
     .execute(&mut *write)
     .await?;
     if made.rows_affected() == 0 {
-        let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM accounts WHERE id = $1)")
-            .bind(account.id.0)
-            .fetch_one(write)
-            .await?;
-        return Ok(if there { Created::IdTaken } else { Created::NameTaken });
+        return Ok(if is_there(write, account.id).await? { Created::IdTaken } else { Created::NameTaken });
+    }
+    if let Some(invitation) = invitation {
+        invitations::use_up(write, invitation, account.id, account.created_at).await?;
     }
     sessions::insert(write, session).await?;
     let delivery = Delivery {
@@ -55,6 +62,10 @@ pub(super) async fn create(
     outbox::insert(write, &delivery, account.delivery_due_at).await?;
     audit::insert(write, entries).await?;
     Ok(Created::Made)
+}
+
+async fn is_there(read: &mut PgConnection, id: UserId) -> Result<bool, Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM accounts WHERE id = $1)").bind(id.0).fetch_one(read).await
 }
 
 pub(super) async fn by_id(read: &mut PgConnection, id: UserId) -> Result<Option<Credentials>, Error> {

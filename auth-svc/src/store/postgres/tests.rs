@@ -14,13 +14,14 @@ use uuid::Uuid;
 use super::{PostgresStore, server};
 use crate::{
     account::{Login, UserId},
-    audit::{Event, Events, Filter},
+    audit::{Actor, Event, Events, Filter},
     factor::RecoveryHash,
+    invitation::{Invitation, InvitationHash},
     proof::Method,
     session::SessionId,
     store::{
-        End, NewAccount, NewSession, OpenError, Opening, PasswordChange, RoleChange, SessionCursor, Store, StoreError,
-        TotpConfirmation, TrustedDevice, WsSpend,
+        End, KeyRecord, KeyRotation, NewAccount, NewInvitation, NewSession, OpenError, Opening, PasswordChange,
+        RoleChange, SessionCursor, Store, StoreError, TotpConfirmation, TrustedDevice, WsSpend,
         contract::{NOW, account, email, entry, member, opening, rotation, session, store_contract, username},
     },
 };
@@ -111,7 +112,10 @@ const FILL: &str = "
     INSERT INTO audit
     SELECT gen_random_uuid(), n, 'login.' || n % 50, true, 'user', gen_random_uuid(), gen_random_uuid(), NULL, '', '', '', '', ''
     FROM generate_series(1, 10000) AS n;
-    ANALYZE accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox, totp_factors, recovery_codes, trusted_devices, audit";
+    INSERT INTO invitations
+    SELECT gen_random_uuid(), int4send(n), '', 'operator', 'root', n, n, NULL, NULL FROM generate_series(1, 10000) AS n;
+    ANALYZE accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox, totp_factors, recovery_codes, trusted_devices,
+            invitations, audit";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_statement_reads_a_whole_table() {
@@ -126,7 +130,7 @@ async fn no_statement_reads_a_whole_table() {
     let statements = prepared(&mut postgres.calls.pool().acquire().await.expect("the connection")).await;
     assert!(statements.len() >= 43, "only {} statements were prepared", statements.len());
     for one in statements {
-        let scans = one.scans(&["revocation_head"]);
+        let scans = one.scans(&["revocation_head", "signing_keys"]);
         assert!(scans.is_empty(), "{scans:?} by {}", one.statement);
     }
 }
@@ -174,6 +178,8 @@ async fn call_everything(store: &Arc<dyn Store>) {
     store.delivered(ada.id, 1).await.expect("noted");
     store.prune(NOW, 10).await.expect("pruned");
     call_factors(store, bob.id).await;
+    call_invitations(store).await;
+    call_keys(store).await;
     call_audit(store, &bob, &third).await;
     store.check().await.expect("answers");
 }
@@ -197,6 +203,43 @@ async fn call_factors(store: &Arc<dyn Store>, user_id: UserId) {
     store.device_is_trusted(user_id, device_id, NOW).await.expect("read");
     store.forget_devices(user_id, &[]).await.expect("forgotten");
     store.remove_totp(user_id, &[]).await.expect("removed");
+}
+
+async fn call_invitations(store: &Arc<dyn Store>) {
+    let hash = InvitationHash([7; 32]);
+    let invitation = Invitation {
+        id: Uuid::now_v7(),
+        note: String::new(),
+        made_by: Actor::Nobody,
+        created_at: NOW,
+        expires_at: NOW.plus(std::time::Duration::from_mins(1)),
+        used_at: None,
+        used_by: None,
+    };
+    let new = NewInvitation { invitation, hash, open_max: 10, audit: Vec::new() };
+    store.invite(&new).await.expect("kept");
+    store.good_invitation(&hash, NOW).await.expect("read");
+    store.invitations(NOW, Some(Uuid::max()), 10).await.expect("read");
+    let invited = NewAccount { invitation: Some(hash), ..account("invited") };
+    store.create_account(&invited, &session(invited.id), &[]).await.expect("made");
+    store.revoke_invitation(new.invitation.id, &[]).await.expect("judged");
+}
+
+async fn call_keys(store: &Arc<dyn Store>) {
+    let key = KeyRecord {
+        number: 1,
+        public: vec![7; 32],
+        sealed: vec![7; 80],
+        created_at: NOW,
+        signs_from: NOW,
+        leaves_at: None,
+        token_secs: 900,
+    };
+    let rotation = KeyRotation { key, leeway: std::time::Duration::ZERO, at_once: false, audit: Vec::new() };
+    store.rotate_key(&rotation).await.expect("rotated");
+    store.signing_keys().await.expect("read");
+    store.note_token_life(1_000).await.expect("noted");
+    store.forget_keys(NOW).await.expect("forgotten");
 }
 
 async fn call_audit(store: &Arc<dyn Store>, account: &NewAccount, session: &NewSession) {

@@ -3,7 +3,7 @@
 use mesh::time::Millis;
 use sqlx::{Error, PgConnection};
 
-const FORGET: [&str; 4] = [
+const FORGET: [&str; 5] = [
     "DELETE FROM sessions WHERE id = ANY (ARRAY (
          SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM revocations WHERE number = ANY (ARRAY (
@@ -13,6 +13,8 @@ const FORGET: [&str; 4] = [
     // Locked rows stay where they are, so the place of each will do.
     "DELETE FROM trusted_devices WHERE ctid = ANY (ARRAY (
          SELECT ctid FROM trusted_devices WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM invitations WHERE id = ANY (ARRAY (
+         SELECT id FROM invitations WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 
 pub(super) async fn prune(write: &mut PgConnection, now: Millis, limit: u32) -> Result<u64, Error> {

@@ -32,6 +32,19 @@ pub(super) async fn create(
         Some(false) => return Ok(Created::NameTaken),
         None => {}
     }
+    if let Some(invitation) = &account.invitation {
+        let used = sqlx::query(
+            "UPDATE invitations SET used_at = ?1, used_by = ?2 WHERE hash = ?3 AND used_at IS NULL AND expires_at > ?1",
+        )
+        .bind(account.created_at.0)
+        .bind(account.id.0)
+        .bind(invitation.0.as_slice())
+        .execute(&mut *write)
+        .await?;
+        if used.rows_affected() == 0 {
+            return Ok(Created::NotInvited);
+        }
+    }
     sqlx::query(
         "INSERT INTO accounts (id, username, username_key, username_version, email, email_key, password_hash, roles,
                                created_at, updated_at)

@@ -22,7 +22,7 @@ pub(super) struct SessionRow {
     pub(super) refresh_hash: RefreshHash,
 }
 
-fn bad(column: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
+pub(super) fn bad(column: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.into() }
 }
 
