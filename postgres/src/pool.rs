@@ -13,7 +13,7 @@ use std::{
 
 use sqlx::{Connection as _, Error, PgConnection};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 
@@ -22,6 +22,8 @@ use crate::{
     open::{FRESH, Server},
 };
 
+/// Connections that are made at once. A server that comes back has everybody's to make, and each costs it a process.
+const MAKING_MAX: usize = 4;
 /// How long an idle connection may take to show that it lives. A server in good health needs milliseconds.
 const PING_MAX: Duration = Duration::from_secs(1);
 /// A connection that has been idle for so long is closed: the load that needed it is over.
@@ -40,6 +42,8 @@ struct Inner {
     connections_max: u32,
     /// One for each connection that may be lent.
     permits: Arc<Semaphore>,
+    /// One for each connection that may be in the making.
+    making: Semaphore,
     /// The one that came back last is lent first, so that those that are not needed grow old.
     idle: Mutex<VecDeque<Idle>>,
 }
@@ -60,7 +64,8 @@ impl fmt::Debug for Pool {
 impl Pool {
     pub(crate) fn new(server: Server, connections_max: u32) -> Self {
         let permits = Arc::new(Semaphore::new(connections_max as usize));
-        Self(Arc::new(Inner { server, connections_max, permits, idle: Mutex::default() }))
+        let making = Semaphore::new(MAKING_MAX);
+        Self(Arc::new(Inner { server, connections_max, permits, making, idle: Mutex::default() }))
     }
 
     /// A connection that lives as far as one can know, within the time that a call waits for one.
@@ -68,14 +73,12 @@ impl Pool {
     /// # Errors
     /// [`Error::PoolTimedOut`], [`Error::PoolClosed`], or why the server takes no connection.
     pub async fn acquire(&self) -> Result<Lent, Error> {
-        let deadline = Instant::now() + self.0.server.connect_max();
         let acquiring = async {
             let Ok(permit) = self.0.permits.clone().acquire_owned().await else { return Err(Error::PoolClosed) };
-            let (connection, made) = match self.idle_connection().await {
-                Some(idle) => idle,
-                None => (self.connect(deadline).await?, Instant::now()),
-            };
-            Ok(Lent { connection: Some(connection), made, pool: self.clone(), _permit: permit })
+            match self.idle_connection().await {
+                Some((connection, made)) => Ok(self.lend(connection, made, permit)),
+                None => self.new_connection(permit).await,
+            }
         };
         timeout(self.0.server.connect_max(), acquiring).await.unwrap_or(Err(Error::PoolTimedOut))
     }
@@ -93,8 +96,40 @@ impl Pool {
         }
     }
 
-    /// A new connection, also from a server that is just starting, if it is up in time.
-    async fn connect(&self, deadline: Instant) -> Result<PgConnection, Error> {
+    /// A new connection, or one that came back meanwhile. A task of its own makes it, and keeps the permit meanwhile, so
+    /// that it is there for the next call when this one has no more time: otherwise a server that is slow to take
+    /// connections, because everybody comes back at once, would make one after the other that nobody waits for any more.
+    async fn new_connection(&self, permit: OwnedSemaphorePermit) -> Result<Lent, Error> {
+        let (wanted, made) = oneshot::channel();
+        tokio::spawn(self.clone().make(permit, wanted));
+        // The task ends without an answer only when the runtime does.
+        made.await.unwrap_or(Err(Error::PoolClosed))
+    }
+
+    async fn make(self, permit: OwnedSemaphorePermit, mut wanted: oneshot::Sender<Result<Lent, Error>>) {
+        let turn = tokio::select! {
+            turn = self.0.making.acquire() => turn,
+            // Who has stopped waiting before its turn came needs none.
+            () = wanted.closed() => return,
+        };
+        let _turn = turn.expect("invariant: nobody closes it");
+        let connected = match self.idle_connection().await {
+            Some(idle) => Ok(idle),
+            None => self.connect().await.map(|connection| (connection, Instant::now())),
+        };
+        let lent = connected.map(|(connection, made)| self.lend(connection, made, permit));
+        if let Err(Ok(lent)) = wanted.send(lent) {
+            lent.give_back();
+        }
+    }
+
+    fn lend(&self, connection: PgConnection, made: Instant, permit: OwnedSemaphorePermit) -> Lent {
+        Lent { connection: Some(connection), made, pool: self.clone(), _permit: permit }
+    }
+
+    /// A connection, also from a server that is just starting, if it is up in time.
+    async fn connect(&self) -> Result<PgConnection, Error> {
+        let deadline = Instant::now() + self.0.server.connect_max();
         let mut pause_ms = PAUSE_MS.0;
         loop {
             let error = match self.0.server.connect().await {

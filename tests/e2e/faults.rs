@@ -261,7 +261,7 @@ async fn run(kind: Kind) {
         progress.longest(),
         begun.elapsed()
     ));
-    verdict.check();
+    verdict.check_disturbed();
 }
 
 #[tokio::test(flavor = "multi_thread")]

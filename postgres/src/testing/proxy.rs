@@ -60,6 +60,12 @@ impl Proxy {
         self.network.lose();
     }
 
+    /// How many connections came so far.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.network.connections()
+    }
+
     /// Waits until so many connections came.
     pub async fn met(&self, connections: u32) {
         self.network.met(connections).await;

@@ -280,6 +280,32 @@ async fn many_calls_share_few_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_no_connection_is_asked_for_few_at_once() {
+    let Some(schema) = Schema::new() else { return };
+    let proxy = Proxy::new(&schema.url);
+    let limits = StoreLimits { connections_max: 64, connect_ms: 500, ..LIMITS };
+    let calls = Arc::new(open_with(&schema, &proxy.url, &limits).await.expect("opened"));
+    let before = proxy.connections();
+    proxy.set(Mood::Frozen);
+    let reads: Vec<_> = (0..64)
+        .map(|_| {
+            tokio::spawn({
+                let calls = calls.clone();
+                async move { read(&calls).await }
+            })
+        })
+        .collect();
+    for call in reads {
+        assert!(is_away(&call.await.expect("no panic")));
+    }
+    // Four, and four more where the first gave up a moment before those who waited behind them.
+    let asked = proxy.connections() - before;
+    assert!((1..=8).contains(&asked), "{asked}");
+    proxy.set(Mood::Open);
+    heals(&calls).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn closing_waits_for_the_calls_that_are_under_way() {
     let Some(schema) = Schema::new() else { return };
     let calls = Arc::new(open(&schema).await);

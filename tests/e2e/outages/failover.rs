@@ -26,7 +26,6 @@ const PACE: Duration = Duration::from_millis(60);
 const ACKS: u64 = 600;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it has not passed yet: its standby is asked for before the first server answers; by hand with --ignored"]
 async fn a_standby_that_takes_over_has_all_that_was_acknowledged() {
     if Kind::chosen() != Kind::Sqlite {
         wait::say("SKIPPED: PostgreSQL's failover, which has servers of its own and runs once");

@@ -120,9 +120,19 @@ impl Server {
         *self.running() = Some(process);
     }
 
-    /// Waits until it takes connections.
+    /// Waits until it answers.
     pub(crate) fn until_up(&self) {
-        wait::until_blocking(&format!("{:?}", self.store), || TcpStream::connect(("127.0.0.1", self.port)).ok());
+        wait::until_blocking(&format!("{:?}", self.store), || self.is_up().then_some(()));
+    }
+
+    fn is_up(&self) -> bool {
+        if self.store != Store::Postgres {
+            return TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+        }
+        // It takes connections some time before it answers on them.
+        let mut ready = as_postgres("pg_isready");
+        ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]).current_dir(self.folder.path());
+        ready.status().expect("pg_isready runs").success()
     }
 
     /// Whether it runs.

@@ -105,7 +105,12 @@ impl Redis {
 
     /// All that it answers to a command.
     pub(super) async fn ask(&self, command: &[&[u8]]) -> String {
-        ask(self.port, command).await
+        ask_all(self.port, &[command]).await
+    }
+
+    /// What it answers to several commands, with their ends of lines.
+    pub(super) async fn ask_all(&self, commands: &[&[&[u8]]]) -> String {
+        ask_all(self.port, commands).await
     }
 }
 
@@ -134,18 +139,20 @@ pub(super) async fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// Sends one command on a connection of its own, and reads until its end.
-pub(super) async fn ask(port: u16, command: &[&[u8]]) -> String {
+/// Sends commands on a connection of their own, and reads until its end.
+async fn ask_all(port: u16, commands: &[&[&[u8]]]) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("connects");
-    for command in [command, &[b"QUIT"]] {
+    for command in commands {
         let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
-        for part in command {
+        for part in *command {
             bytes.extend(format!("${}\r\n", part.len()).into_bytes());
             bytes.extend_from_slice(part);
             bytes.extend(b"\r\n");
         }
         stream.write_all(&bytes).await.expect("asks");
     }
+    // Answers are written before the end is seen. QUIT would do as well, but sentinels know no such command.
+    stream.shutdown().await.expect("no more questions");
     let mut answer = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     read.expect("answers in time").expect("answers");

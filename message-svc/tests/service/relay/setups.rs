@@ -1,14 +1,14 @@
 //! The ways in which Redis is set up that a URL can say: users and rights, TLS, a cluster, sentinels. Each is a real
 //! server, set up so.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use message_svc::Config;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::{
-    crowd::{BEFORE_THE_CLOCK, Crowd, through, without_the_clock},
+    crowd::{BEFORE_THE_CLOCK, Crowd, say, through, without_the_clock},
     server::{Redis, free_port},
 };
 use crate::world::soon;
@@ -167,5 +167,60 @@ async fn the_nodes_of_a_cluster_pass_hints_to_one_another_and_stand_in_for_one_a
     crosses(&crowd).await;
     nodes[0].0.kill();
     crosses(&crowd).await;
+    crowd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_name_the_master_and_the_one_that_takes_its_place() {
+    let secured = ["--requirepass", "a-secret", "--masterauth", "a-secret"];
+    let Some(mut master) = Redis::start(&secured).await else { return };
+    let port = master.port.to_string();
+    let following = ["--replicaof", &format!("127.0.0.1 {port}")];
+    let replica = Redis::start(&[&secured[..], &following].concat()).await.expect("a second one");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut sentinels = Vec::new();
+    for number in 0..3 {
+        let config = folder.path().join(format!("sentinel-{number}.conf"));
+        let text = format!(
+            "requirepass another-secret\nsentinel monitor hints 127.0.0.1 {port} 2\nsentinel auth-pass hints a-secret\n\
+             sentinel sentinel-pass another-secret\nsentinel down-after-milliseconds hints 500\n\
+             sentinel failover-timeout hints 3000\n"
+        );
+        std::fs::write(&config, text).expect("written");
+        sentinels.push(Redis::start(&[&config.display().to_string(), "--sentinel"]).await.expect("a sentinel"));
+    }
+    let hosts: Vec<_> = sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
+    let redis_with = through(&format!("redis+sentinel://:a-secret@{}/hints", hosts.join(",")));
+    let crowd = Crowd::gather(|config| {
+        redis_with(config);
+        without_the_clock(config);
+        config.mesh.redis.sentinel_password = "another-secret".into();
+    })
+    .await;
+    crosses(&crowd).await;
+    // Until the sentinels know each other and the replica: two of them must agree on who is next.
+    for sentinel in &sentinels {
+        let auth: &[&[u8]] = &[b"AUTH", b"another-secret"];
+        soon("the sentinels know each other", async {
+            loop {
+                let told = sentinel.ask_all(&[auth, &[b"SENTINEL", b"MASTER", b"hints"]]).await;
+                let field = |name: &str| told.split("\r\n").skip_while(|part| *part != name).nth(2).map(str::to_owned);
+                if (field("num-slaves"), field("num-other-sentinels")) == (Some("1".into()), Some("2".into())) {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+    let begun = Instant::now();
+    master.kill();
+    crowd.until_redis_is("degraded").await;
+    crosses(&crowd).await;
+    say(&format!(
+        "after a failover by sentinels, Redis carried hints again {:.1} s after the kill",
+        begun.elapsed().as_secs_f64()
+    ));
+    let auth: &[&[u8]] = &[b"AUTH", b"a-secret"];
+    assert!(replica.ask_all(&[auth, &[b"ROLE"]]).await.contains("master"), "it has taken over");
     crowd.stop().await;
 }
