@@ -18,6 +18,11 @@ use crate::{
 /// The exit code when the configuration, a port, a folder or a store is not good: start it again only after a change.
 pub const EXIT_SETUP: u8 = 2;
 
+/// A message makes many small allocations on its way, freed by other threads than made them. The system's allocator took
+/// a fifth of the time of a send for them (`docs/performance.md`), and a half more memory for each socket.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs one service until a signal: `load` reads its configuration, `serve` runs it. With `--probe` it asks the process
 /// that runs with the same settings, at its `operations` port, and ends.
 pub fn run<C, F, E>(
