@@ -155,6 +155,14 @@ class Hardening(unittest.TestCase):
                 self.assertNotRegex(line, r"(?i)(password|secret|token|key)\w*[:=]\s*['\"]?[0-9A-Za-z+]{12,}", str(path))
                 self.assertNotRegex(line, r"://[^/\s:@{$]+:[^/\s@{$]+@", str(path))
 
+    def test_no_account_is_there_before_somebody_registers(self):
+        """Of the tables of accounts, migrations write to the one that numbers revocations alone."""
+        migrations = sorted(ROOT.glob("auth-svc/migrations/*/*.sql"))
+        self.assertGreater(len(migrations), 6)
+        for path in migrations:
+            written = re.findall(r"(?i)\binsert\s+into\s+(\w+)", path.read_text())
+            self.assertLessEqual(set(written), {"revocation_head"}, path)
+
     def test_a_process_has_more_time_to_stop_than_its_steps_take(self):
         shown = settings({})
         steps = sum(int(value) for path, (value, _) in shown.items() if path.startswith("mesh.shutdown."))

@@ -376,7 +376,9 @@ mod tests {
         let hash = pool.hash(&password("correct horse")).await.expect("hash");
         assert!(hash.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{hash}");
         assert!(pool.verify(&password("correct horse"), &hash).await.expect("verify"));
-        assert!(!pool.verify(&password("correct horsf"), &hash).await.expect("verify"));
+        for other in ["correct horsf", "Correct horse", "correct horse ", " correct horse", "correct hors"] {
+            assert!(!pool.verify(&password(other), &hash).await.expect("verify"), "{other:?}");
+        }
         assert_ne!(hash, pool.hash(&password("correct horse")).await.expect("hash"));
     }
 

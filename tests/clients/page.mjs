@@ -34,6 +34,15 @@ async function tab(name, viewport) {
   return { name, context, page, faults, at };
 }
 
+/** The field hides what is typed, tells password managers what it is for, and takes what is pasted. */
+async function hides(field, purpose) {
+  assert.equal(await field.getAttribute("type"), "password");
+  assert.equal(await field.getAttribute("autocomplete"), purpose);
+  const taken = await field.evaluate((input) =>
+    input.dispatchEvent(new ClipboardEvent("paste", { bubbles: true, cancelable: true, clipboardData: new DataTransfer() })));
+  assert.ok(taken, "pasting is prevented");
+}
+
 async function shot(who, what) {
   await who.page.screenshot({ path: `${SHOTS}/${who.name}-${what}.png` });
 }
@@ -42,6 +51,7 @@ async function register(who, username) {
   await who.page.goto(url);
   if (!(await who.at("register-form").isVisible())) await who.at("switch-to-register").click();
   const form = who.at("register-form");
+  await hides(form.getByTestId("password"), "new-password");
   await form.getByTestId("username").fill(username);
   await form.getByTestId("email").fill(`${username}@example.com`);
   await form.getByTestId("password").fill(PASSWORD);
@@ -154,6 +164,7 @@ assert.deepEqual(await texts(bob, sent), sent, "after a reload");
 // Logged out, the page asks who it is, and a wrong password is told.
 await ada.at("logout").click();
 await ada.at("login-form").waitFor();
+await hides(ada.at("login-form").getByTestId("password"), "current-password");
 await ada.at("login-form").getByTestId("username").fill(ADA);
 await ada.at("login-form").getByTestId("password").fill("not the password");
 await ada.at("login-form").getByTestId("submit-login").click();

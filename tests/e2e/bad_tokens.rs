@@ -24,7 +24,10 @@ fn encode(value: &Value) -> String {
 }
 
 fn sign(key: &keys::SigningKey, kid: &str, claims: &AccessClaims) -> String {
-    let mut header = Header::new(Algorithm::EdDSA);
+    sign_with(Header::new(Algorithm::EdDSA), key, kid, claims)
+}
+
+fn sign_with(mut header: Header, key: &keys::SigningKey, kid: &str, claims: &AccessClaims) -> String {
     header.typ = Some(claims.typ.clone());
     header.kid = Some(kid.to_owned());
     jsonwebtoken::encode(&header, claims, &key.encoding_key()).unwrap()
@@ -60,11 +63,17 @@ fn bad_tokens(mesh: &Mesh, ada: &Person) -> Vec<(&'static str, String, &'static 
     grander.roles.push("admin".into());
     let grander = encode(&serde_json::to_value(&grander).unwrap());
     let stranger = keys::SigningKey::generate();
+    let own_jwk = serde_json::from_value(stranger.jwk()).expect("a key as JSON");
+    let mut pointing = Header { jwk: Some(own_jwk), ..Header::new(Algorithm::EdDSA) };
+    pointing.jku = Some("https://evil.example/jwks.json".to_owned());
+    pointing.x5u = Some("https://evil.example/key.pem".to_owned());
     let invalid = "TOKEN_INVALID";
     vec![
         ("expired", expired(mesh, ada), "TOKEN_EXPIRED"),
         ("foreign key", sign(&stranger, &stranger.kid(), &good), invalid),
         ("foreign key under our kid", sign(&stranger, &kid, &good), invalid),
+        ("a key that the header brings", sign_with(pointing.clone(), &stranger, &stranger.kid(), &good), invalid),
+        ("a key that the header brings, under our kid", sign_with(pointing, &stranger, &kid, &good), invalid),
         ("alg none", format!("{unsigned}.{}.", parts[1]), invalid),
         ("alg none with a signature", format!("{unsigned}.{}.{}", parts[1], parts[2]), invalid),
         ("alg HS256", format!("{symmetric}.{}.{}", parts[1], parts[2]), invalid),

@@ -39,6 +39,7 @@ async fn no_route_and_no_method_are_error_objects_too() {
         "/sdk/../package.json",
         "/tests/outbox.test.js",
         "//etc/passwd",
+        "/.git/HEAD",
     ] {
         mesh.call("GET", path, &Value::Null).await.refused(404, "NOT_FOUND");
     }
@@ -48,6 +49,8 @@ async fn no_route_and_no_method_are_error_objects_too() {
         ("PUT", "/api/rooms", "GET,HEAD,POST"),
         ("POST", "/.well-known/jwks.json", "GET,HEAD"),
         ("POST", "/docs/", "GET,HEAD"),
+        ("TRACE", "/api/rooms", "GET,HEAD,POST"),
+        ("TRACE", "/", "GET,HEAD"),
     ] {
         let answer = mesh.call(method, path, &Value::Null).await;
         answer.refused(405, "METHOD_NOT_ALLOWED");
