@@ -8,13 +8,21 @@ no cluster. What those tools cannot know is checked here: that every container i
 setting of the product, that ports and network edges are the product's, and that each process gets its own keys alone.
 """
 
+import contextlib
+import http.client
 import os
 import pathlib
 import re
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
+import urllib.request
+import warnings
 
 import yaml
 
@@ -22,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROCESSES = ("gateway", "auth-svc", "user-svc", "message-svc")
 OVERLAYS = ("development", "production")
 # Kinds that operators of the cluster bring; no schema of Kubernetes has them.
-FOREIGN = {"ServiceMonitor", "ServersTransport"}
+FOREIGN = {"ServiceMonitor", "ServersTransport", "TLSOption"}
 # The oldest Kubernetes that has all we use (`preStop.sleep` for good).
 KUBERNETES = "1.34"
 # Who calls whom: DESIGN's edges. Other teams come by a label of their namespace.
@@ -267,6 +275,161 @@ class Product(unittest.TestCase):
             self.assertEqual(services[name]["networks"], ["stores"])
             self.assertNotIn("ports", services[name])
         self.assertNotIn("stores", services["gateway"]["networks"])
+
+
+class WayIn(unittest.TestCase):
+    """Where TLS ends: nginx for real, in front of the product; the ingress by what it says."""
+
+    NAME = "chat.example.com"
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        processes = [(name, kind) for name in ("API_GATEWAY", "AUTH_SERVICE", "USER_SERVICE", "MESSAGE_SERVICE")
+                     for kind in ("GRPC_PORT", "HTTP_PORT")]
+        with contextlib.ExitStack() as held:
+            sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(len(processes) + 2)]
+            cls.plain, cls.tls, *ports = [each.getsockname()[1] for each in sockets]
+        names = ["_".join(each).replace("API_GATEWAY_GRPC_PORT", "API_GATEWAY_PORT") for each in processes]
+        environment = {**os.environ, **{name: str(port) for name, port in zip(names, ports)},
+                       "SWITCHBOARD_DATA": str(cls.folder / "data"), "SWITCHBOARD_GATEWAY__TRUSTED_PROXIES": "127.0.0.1"}
+        cls.daemon("switchboard", binaries / "switchboard", "up", env=environment)
+        cls.gateway = ports[0]
+        cls.start_nginx(cls.gateway)
+        cls.wait_for_ready(ports[1])
+
+    @classmethod
+    def daemon(cls, name, *words, **options):
+        with (cls.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
+        cls.addClassCleanup(process.wait)
+        cls.addClassCleanup(process.terminate)
+
+    @classmethod
+    def start_nginx(cls, gateway):
+        """The file as it is, but for ports, the certificate, and how fast ids of sessions are made."""
+        key, certificate = cls.folder / "key.pem", cls.folder / "certificate.pem"
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj",
+            f"/CN={cls.NAME}", "-addext", f"subjectAltName=DNS:{cls.NAME}", "-keyout", key, "-out", certificate)
+        text = (ROOT / "deploy/nginx/switchboard.conf").read_text()
+        for old, new in (("listen 80;", f"listen 127.0.0.1:{cls.plain};"), ("listen 443 ssl", f"listen 127.0.0.1:{cls.tls} ssl"),
+                         ("server 127.0.0.1:3000;", f"server 127.0.0.1:{gateway};"),
+                         (f"/etc/letsencrypt/live/{cls.NAME}/fullchain.pem", str(certificate)),
+                         (f"/etc/letsencrypt/live/{cls.NAME}/privkey.pem", str(key))):
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        paths = "".join(f"{kind}_temp_path {cls.folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (cls.folder / "nginx.conf").write_text(
+            f"daemon off; master_process off; pid {cls.folder}/pid; error_log {cls.folder}/error.log;\n"
+            f"events {{ }}\nhttp {{ {paths}\n{text}}}\n")
+        nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert nginx, "nginx is not installed"
+        cls.daemon("nginx", nginx, "-p", cls.folder, "-e", cls.folder / "error.log", "-c", cls.folder / "nginx.conf")
+
+    @classmethod
+    def wait_for_ready(cls, operations):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{operations}/ready", timeout=5) as answer:
+                    if answer.status == 200 and (cls.folder / "pid").exists():
+                        return
+            except OSError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError("".join(path.read_text() for path in cls.folder.glob("*.log")))
+
+    def connection(self, **limits):
+        """By TLS, checked against the certificate; what it speaks may be limited, also to what is no longer good."""
+        context = ssl.create_default_context(cafile=self.folder / "certificate.pem")
+        context.set_ciphers(limits.pop("ciphers", "ALL") + ":@SECLEVEL=0")
+        for name, value in limits.items():
+            setattr(context, name, value)
+        plain = socket.create_connection(("127.0.0.1", self.tls), timeout=20)
+        self.addCleanup(plain.close)
+        secure = context.wrap_socket(plain, server_hostname=self.NAME)
+        self.addCleanup(secure.close)
+        return secure
+
+    def ask(self, connection, method, path, **headers):
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self.NAME}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = http.client.HTTPResponse(connection, method=method)
+        answer.begin()
+        return answer
+
+    def test_nginx_lets_in_by_tls_alone(self):
+        for method, path, status, place in (
+                ("GET", "/", 308, f"https://{self.NAME}/"), ("GET", "/docs/", 308, f"https://{self.NAME}/docs/"),
+                ("GET", "/api/rooms", 403, None), ("POST", "/api/auth/login", 403, None), ("GET", "/sdk/switchboard.js", 403, None),
+                ("GET", "/socket/?EIO=4&transport=websocket", 403, None)):
+            with self.subTest(path), socket.create_connection(("127.0.0.1", self.plain), timeout=20) as plain:
+                answer = self.ask(plain, method, path, Content_Length=0)
+                self.assertEqual((answer.status, answer.headers["location"]), (status, place))
+        page = self.ask(self.connection(), "GET", "/")
+        self.assertEqual(page.status, 200)
+        self.assertTrue(page.headers["strict-transport-security"].startswith("max-age=31536000"))
+        self.assertEqual(self.ask(self.connection(), "GET", "/api/rooms").status, 401)
+        handshake = self.ask(self.connection(), "GET", "/socket/?EIO=4&transport=websocket", Connection="Upgrade",
+                             Upgrade="websocket", Sec_WebSocket_Version=13, Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==")
+        self.assertEqual(handshake.status, 101)
+
+    def test_nginx_speaks_tls_1_2_and_1_3_with_good_ciphers_alone(self):
+        self.assertEqual(self.connection().version(), "TLSv1.3")
+        self.assertEqual(self.connection(maximum_version=ssl.TLSVersion.TLSv1_2).cipher()[0], "ECDHE-ECDSA-AES256-GCM-SHA384")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for old in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+                with self.assertRaisesRegex(ssl.SSLError, "ALERT_PROTOCOL_VERSION"):
+                    self.connection(minimum_version=old, maximum_version=old)
+        for weak in ("ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-NULL-SHA"):
+            with self.assertRaisesRegex(ssl.SSLError, "ALERT_HANDSHAKE_FAILURE"):
+                self.connection(ciphers=weak, maximum_version=ssl.TLSVersion.TLSv1_2)
+
+    def test_of_contradicting_lengths_none_makes_a_second_request(self):
+        """Such a request is refused and its connection ended, by the gateway itself and by the proxy in front of it."""
+        head = f"POST /api/auth/login HTTP/1.1\r\nHost: {self.NAME}\r\nContent-Type: application/json\r\n"
+        second = f"GET /smuggled HTTP/1.1\r\nHost: {self.NAME}\r\nConnection: close\r\n\r\n"
+        for name, connect in (("gateway", lambda: socket.create_connection(("127.0.0.1", self.gateway), timeout=20)),
+                              ("proxy", self.connection)):
+            for lengths, body, expected in (
+                    ("Content-Length: 2", "{}", [b"400", b"404"]),  # two good requests in a row are two
+                    ("Content-Length: 4\r\nTransfer-Encoding: chunked", "0\r\n\r\n", [b"400"]),
+                    ("Transfer-Encoding: chunked\r\nContent-Length: 0", "2\r\n{}\r\n0\r\n\r\n", [b"400"]),
+                    ("Content-Length: 2\r\nContent-Length: 40", "{}", [b"400"])):
+                with self.subTest(f"{name} {lengths}"), connect() as connection:
+                    connection.sendall(f"{head}{lengths}\r\n\r\n{body}{second}".encode())
+                    said = b""
+                    while more := connection.recv(65536):
+                        said += more
+                    self.assertEqual(re.findall(rb"HTTP/1\.1 (\d+)", said), expected)
+
+    def test_the_way_in_is_by_tls_with_a_certificate_of_a_public_authority(self):
+        objects = {(each["kind"], each["metadata"]["name"]): each for each in rendered("production")}
+        ingress = objects["Ingress", "gateway"]
+        said = ingress["metadata"]["annotations"]
+        self.assertEqual(said["traefik.ingress.kubernetes.io/router.entrypoints"], "websecure", "none of plain HTTP")
+        self.assertEqual(said["traefik.ingress.kubernetes.io/router.tls"], "true")
+        self.assertTrue(said["cert-manager.io/cluster-issuer"].startswith("letsencrypt"))
+        hosts = {rule["host"] for rule in ingress["spec"]["rules"]}
+        self.assertEqual(hosts, {host for entry in ingress["spec"]["tls"] for host in entry["hosts"]})
+        namespace, option = said["traefik.ingress.kubernetes.io/router.tls.options"].removesuffix("@kubernetescrd").split("-")
+        tls = objects["TLSOption", option]
+        self.assertEqual((tls["metadata"]["namespace"], tls["spec"]["minVersion"]), (namespace, "VersionTLS12"))
+        for suite in tls["spec"]["cipherSuites"]:
+            self.assertRegex(suite, "^TLS_ECDHE_(ECDSA|RSA)_WITH_(AES_(128|256)_GCM|CHACHA20_POLY1305)_SHA(256|384)$")
+        self.assertEqual([each for each in objects if each[0] in ("Ingress", "IngressRoute")], [("Ingress", "gateway")])
+        for overlay in OVERLAYS:
+            for each in rendered(overlay):
+                if each["kind"] == "Service":
+                    self.assertNotIn(each["spec"].get("type"), ("NodePort", "LoadBalancer"), each["metadata"]["name"])
+        for name, service in compose().items():
+            for port in service.get("ports", []):
+                self.assertRegex(port, r"(^|:-)127\.0\.0\.1:", f"{name} is open to this machine alone")
+        self.assertIn("/etc/letsencrypt/", (ROOT / "deploy/nginx/switchboard.conf").read_text())
 
 
 class Secrets(unittest.TestCase):
