@@ -18,6 +18,7 @@ use utoipa_swagger_ui::Config;
 
 use crate::{
     error::ErrorObject,
+    layers::headers::DATA_POLICY,
     web::{self, File},
 };
 
@@ -49,9 +50,8 @@ const PAGE_FILES: [&str; 8] = [
 /// The document's route and the page's.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: &OpenApi) -> Router<S> {
     let json = Bytes::from(document.to_json().expect("invariant: the document is made of JSON's own types"));
-    let document = move |headers: HeaderMap| async move {
-        file(json, "application/json").answer(&headers, HeaderValue::from_static("default-src 'none'"))
-    };
+    let document =
+        move |headers: HeaderMap| async move { file(json, "application/json").answer(&headers, DATA_POLICY) };
     let page =
         Arc::new(Config::from(DOCUMENT).try_it_out_enabled(true).display_request_duration(true).validator_url("none"));
     let index = Arc::clone(&page);

@@ -29,7 +29,7 @@ use crate::{address::Origin, edge::Edge, error::ErrorObject, limit::Class};
 
 mod cors;
 pub(crate) mod etag;
-mod headers;
+pub(crate) mod headers;
 mod request_id;
 #[cfg(test)]
 mod tests;

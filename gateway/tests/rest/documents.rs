@@ -183,6 +183,7 @@ async fn files_are_sent_again_only_when_they_have_changed() {
         (&development, "/", "text/html; charset=utf-8"),
         (&development, "/sdk/a.js", "text/javascript; charset=utf-8"),
         (&embedded, "/sdk/switchboard.js", "text/javascript; charset=utf-8"),
+        (&embedded, "/app/icon.svg", "image/svg+xml; charset=utf-8"),
     ] {
         let first = mesh.call("GET", path, &Value::Null).await;
         assert_eq!((first.status.as_u16(), first.headers["content-type"].as_bytes()), (200, kind.as_bytes()), "{path}");

@@ -66,20 +66,22 @@ async fn no_route_and_no_method_are_error_objects_too() {
 async fn answers_tell_browsers_what_they_may_do() {
     let mesh = Mesh::start_with(|_, gateway| gateway.trusted_proxies = vec!["127.0.0.1".into()]).await;
     let headers = async |path: &str| answer(mesh.request("GET", path)).await.headers;
-    for path in ["/api/nothing", "/api/auth/profile", "/docs/", "/"] {
+    for path in ["/api/nothing", "/api/auth/profile", "/api/openapi.json", "/docs/", "/"] {
         let headers = headers(path).await;
         assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
         assert_eq!(headers["x-frame-options"], "DENY");
         assert_eq!(headers["referrer-policy"], "no-referrer");
         let policy = headers["content-security-policy"].to_str().expect("text");
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("script-src"), "{policy}");
+        assert!(policy.contains("base-uri 'none'"), "{policy}");
+        assert!(policy.contains("object-src 'none'") || policy.contains("default-src 'none'"), "{policy}");
         assert!(!headers.contains_key("strict-transport-security"));
     }
     for path in ["/api/nothing", "/api/auth/profile", "/nothing", "/docs/nothing"] {
         assert_eq!(headers(path).await["cache-control"], "no-store", "{path}");
     }
     let behind_tls = answer(mesh.request("GET", "/").header("x-forwarded-proto", "https")).await;
-    assert!(behind_tls.headers.contains_key("strict-transport-security"));
+    assert_eq!(behind_tls.headers["strict-transport-security"], "max-age=31536000; includeSubDomains");
 }
 
 fn origin_of(headers: &HeaderMap) -> Option<&str> {
