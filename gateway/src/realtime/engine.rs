@@ -30,7 +30,6 @@ use mesh::{
     serve::Connection,
 };
 use tokio::{sync::Notify, time::Instant};
-use uuid::Uuid;
 
 mod polling;
 mod pulse;
@@ -58,19 +57,21 @@ use crate::{address::Origin, error::ErrorObject, limit::Class};
 /// Where the endpoint is.
 pub(super) const PATH: &str = "/socket";
 
-/// The id of a session: 122 random bits, because who knows it may speak for its client.
+/// The id of a session: 128 random bits, because who knows it may speak for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Id(Uuid);
+pub(super) struct Id([u8; 16]);
 
 impl Id {
     fn new() -> Self {
-        Self(Uuid::new_v4())
+        let mut bytes = [0; 16];
+        aws_lc_rs::rand::fill(&mut bytes).expect("invariant: the system has a random source");
+        Self(bytes)
     }
 
     fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 16];
         let length = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
-        (length == bytes.len()).then(|| Self(Uuid::from_bytes(bytes)))
+        (length == bytes.len()).then_some(Self(bytes))
     }
 }
 

@@ -139,6 +139,13 @@ mod tests {
     fn an_id_reads_back_and_nothing_else_is_one() {
         let id = Id::new();
         assert_eq!(Id::parse(&id.to_string()), Some(id));
+        // Each bit is both in the end; some of a UUID's are fixed.
+        let (mut any, mut all) = ([0_u8; 16], [u8::MAX; 16]);
+        for (place, byte) in (0..256).flat_map(|_| Id::new().0.into_iter().enumerate()) {
+            any[place] |= byte;
+            all[place] &= byte;
+        }
+        assert_eq!((any, all), ([u8::MAX; 16], [0; 16]));
         for text in ["", "AAAA", "é", "AAAAAAAAAAAAAAAAAAAAAA=", &"A".repeat(4_000)] {
             assert_eq!(Id::parse(text), None, "{text:.30}");
         }
