@@ -164,6 +164,10 @@ assert.deepEqual(await texts(bob, sent), sent, "after a reload");
 // Logged out, the page asks who it is, and a wrong password is told.
 await ada.at("logout").click();
 await ada.at("login-form").waitFor();
+// Nothing stays but that this device is no stranger.
+const kept = await ada.page.evaluate(() => [...Object.keys(localStorage), ...Object.keys(sessionStorage)]);
+assert.deepEqual(kept, ["switchboard.device"]);
+assert.equal(await ada.page.getByText(room).count(), 0, "a room is still on the page");
 await hides(ada.at("login-form").getByTestId("password"), "current-password");
 await ada.at("login-form").getByTestId("username").fill(ADA);
 await ada.at("login-form").getByTestId("password").fill("not the password");

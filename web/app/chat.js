@@ -36,6 +36,7 @@ export function showChat(root, client, handlers) {
 export class Chat {
   #view;
   #client;
+  #marks;
   #model;
   #sidebar;
   #conversation;
@@ -59,13 +60,13 @@ export class Chat {
   constructor(view, client, handlers) {
     this.#view = view;
     this.#client = client;
-    const marks = new ReadMarks(client.user?.id ?? '');
-    this.#model = new Model(client, marks, (roomId) => this.#redraw(roomId));
+    this.#marks = new ReadMarks(client.user?.id ?? '');
+    this.#model = new Model(client, this.#marks, (roomId) => this.#redraw(roomId));
     this.#sidebar = new Sidebar(view, client, this.#model, { enter: (room) => this.#enter(room) });
     this.#conversation = new Conversation(view, this.#model);
     this.#composer = new Composer(view, client, () => this.#conversation.toEnd());
     this.#showOwn();
-    this.#listenToPage(marks, handlers);
+    this.#listenToPage(handlers);
     client.on('state', ({ state }) => this.#showState(state));
     client.on('room_left', ({ roomId, reason }) => this.#roomLeft(roomId, reason));
     this.#showState(client.state);
@@ -73,9 +74,11 @@ export class Chat {
     this.#navigate();
   }
 
+  /** The session is over: nothing of the user's stays, neither on the page nor in the browser. */
   close() {
     this.#end.abort();
     clearInterval(this.#timer);
+    this.#marks.forget();
     for (const dialog of document.querySelectorAll('dialog')) dialog.remove();
   }
 
@@ -86,10 +89,9 @@ export class Chat {
   }
 
   /**
-   * @param {ReadMarks} marks
    * @param {{logOut: () => Promise<void>}} handlers
    */
-  #listenToPage(marks, handlers) {
+  #listenToPage(handlers) {
     const { signal } = this.#end;
     const on = (/** @type {string} */ id, /** @type {() => void} */ run) => byTestId(this.#view, id).addEventListener('click', run);
     on('account', () => openAccount(this.#client));
@@ -98,7 +100,7 @@ export class Chat {
     on('logout', () => this.#logOut(handlers));
     window.addEventListener('hashchange', () => this.#navigate(), { signal });
     window.addEventListener('focus', () => this.#refresh(), { signal });
-    window.addEventListener('storage', ({ key }) => key === marks.key && this.#model.marksChanged(), { signal });
+    window.addEventListener('storage', ({ key }) => key === this.#marks.key && this.#model.marksChanged(), { signal });
     document.addEventListener('visibilitychange', () => {
       this.#conversation.shown();
       this.#refresh();

@@ -58,6 +58,12 @@ export class ReadMarks {
     }
   }
 
+  /** Whose session ends leaves nothing behind, so that whoever comes next does not see which rooms there were. */
+  forget() {
+    this.#marks = {};
+    localStorage.removeItem(this.#key);
+  }
+
   /** @returns {Record<string, number> | null} */
   #load() {
     try {
