@@ -52,7 +52,8 @@ impl Problems {
 
     /// Reports a number outside its range.
     pub fn range<N: PartialOrd + fmt::Display + Copy>(&mut self, field: &str, value: N, min: N, max: N) {
-        if value < min || value > max {
+        // Not compared with `<`: what is no number would pass.
+        if !(min..=max).contains(&value) {
             self.push(field, format!("is {value}, but must be between {min} and {max}"));
         }
     }

@@ -1,5 +1,6 @@
 //! Logs, traces and metrics of a process. [`init`] installs them once; what a request leaves behind is in
-//! `telemetry/request.rs`, how a line looks in `telemetry/log.rs`, how traces cross processes in `telemetry/trace.rs`.
+//! `telemetry/request.rs`, how a line looks in `telemetry/log.rs`, how traces cross processes in `telemetry/trace.rs`, how
+//! they get to a collector in `telemetry/otlp.rs`.
 //! No token, password, e-mail address, IP address or message body goes into any of them.
 
 use std::{
@@ -10,11 +11,12 @@ use std::{
 };
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracerProvider},
+    trace::{Sampler, SdkTracerProvider, SpanProcessor as _},
 };
 use serde::{Deserialize, Serialize};
 use tracing::{Level, Subscriber, level_filters::LevelFilter};
@@ -25,16 +27,20 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
+use uuid::Uuid;
 
 mod log;
+mod otlp;
 mod request;
 #[cfg(test)]
 mod tests;
 mod trace;
 
+pub use otlp::OtlpConfig;
 pub use request::{Failure, LoggedBody, RequestLog, RequestLogService, ResponseFuture, Route};
-pub use trace::{inject, inject_metadata, trace_id};
+pub use trace::{Origin, continued, inject, inject_metadata, is_sampled, sampled_traceparent, trace_id};
 
+use self::otlp::{Choice, Outlet};
 use crate::config::Problems;
 
 /// The time between two clean-ups of the metrics. Histograms keep every value until then.
@@ -57,7 +63,7 @@ pub enum LogFormat {
 }
 
 /// What to log, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {
     /// The least level logged (`error`, `warn`, `info`, `debug`, `trace`, `off`), by target when wanted:
@@ -65,11 +71,13 @@ pub struct TelemetryConfig {
     pub filter: String,
     /// `auto` (for people on a terminal, else JSON), `json` or `human`. Default `auto`.
     pub format: LogFormat,
+    /// Traces to a collector.
+    pub otlp: OtlpConfig,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::Auto }
+        Self { filter: "info".to_owned(), format: LogFormat::Auto, otlp: OtlpConfig::default() }
     }
 }
 
@@ -79,6 +87,7 @@ impl TelemetryConfig {
         if let Err(error) = self.targets() {
             problems.push(format!("{prefix}filter"), error.to_string());
         }
+        self.otlp.validate(&format!("{prefix}otlp."), problems);
     }
 
     /// `EnvFilter` would take the same text and more (filters on fields of spans), but at a price for every span that is
@@ -115,15 +124,18 @@ pub enum TelemetryError {
     /// The recorder of metrics could not be made.
     #[error("the metrics cannot be recorded: {0}")]
     Metrics(#[from] BuildError),
-    /// The thread that looks after the metrics could not be started.
-    #[error("the metrics' thread cannot be started: {0}")]
+    /// A thread that looks after telemetry could not be started.
+    #[error("a thread of the telemetry cannot be started: {0}")]
     Thread(#[source] io::Error),
+    /// The export of spans could not be set up.
+    #[error("spans cannot be exported as mesh.telemetry.otlp says: {0}")]
+    Otlp(#[source] ExporterBuildError),
 }
 
-/// Keeps telemetry going; what is not exported yet is exported when it is dropped.
+/// Keeps telemetry going. Spans that are not exported yet are exported when it is dropped, within their limit of time.
 #[derive(Debug)]
 pub struct Guard {
-    provider: SdkTracerProvider,
+    outlet: Option<Outlet>,
     metrics: PrometheusHandle,
 }
 
@@ -137,9 +149,11 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Not shut down: another mesh of this process may share the provider.
-        if let Err(error) = self.provider.force_flush() {
-            tracing::warn!(error = %error, "The last spans were not exported");
+        // Not shut down: another mesh of this process may go on.
+        if let Some(outlet) = &self.outlet
+            && outlet.force_flush().is_err()
+        {
+            tracing::warn!("The last spans may not have been exported");
         }
     }
 }
@@ -150,24 +164,42 @@ static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 /// Installs logs, traces and metrics. When they are installed already (two meshes in one process) those stay.
 ///
 /// # Errors
-/// When the filter cannot be understood, or the system refuses a thread.
+/// When the filter cannot be understood, spans cannot be exported as configured, or the system refuses a thread.
 pub fn init(config: &TelemetryConfig, service: &str) -> Result<Guard, TelemetryError> {
-    let provider = provider(service);
-    let subscriber = subscriber(config.targets()?, config.style(), service, &provider, io::stderr);
-    if subscriber.try_init().is_err() {
+    let metrics = metrics()?;
+    let filter = config.targets()?;
+    let resource = resource(service);
+    let outlet = if config.otlp.is_on() { Some(Outlet::start(&config.otlp, &resource)?) } else { None };
+    let provider = provider(&config.otlp, resource, outlet.clone());
+    let installed = subscriber(filter, config.style(), service, &provider, io::stderr).try_init().is_ok();
+    if !installed {
         tracing::debug!("Telemetry is installed already");
     }
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    Ok(Guard { provider, metrics: metrics()? })
+    Ok(Guard { outlet: outlet.filter(|_| installed), metrics })
 }
 
-/// Spans have ids but go nowhere until an exporter is added here. Until then a root span says that it is not sampled,
-/// which is true and costs next to nothing, while the decision of a caller that samples is passed on.
-fn provider(service: &str) -> SdkTracerProvider {
-    SdkTracerProvider::builder()
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
-        .with_resource(Resource::builder().with_service_name(service.to_owned()).build())
+/// Who makes the spans, beside what `OTEL_RESOURCE_ATTRIBUTES` says.
+fn resource(service: &str) -> Resource {
+    Resource::builder()
+        .with_service_name(service.to_owned())
+        .with_attributes([
+            KeyValue::new("service.namespace", "switchboard"),
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", Uuid::new_v4().to_string()),
+        ])
         .build()
+}
+
+/// Without an exporter spans have ids but go nowhere: a root span says that it is not sampled, which is true and costs
+/// next to nothing, while the decision of a caller that samples is passed on.
+fn provider(config: &OtlpConfig, resource: Resource, outlet: Option<Outlet>) -> SdkTracerProvider {
+    let builder = SdkTracerProvider::builder().with_resource(resource);
+    match outlet {
+        Some(outlet) => builder.with_sampler(Choice::new(config)).with_span_processor(outlet),
+        None => builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))),
+    }
+    .build()
 }
 
 /// The subscriber with a writer of choice. The log's filter is the log's alone: a process that logs warnings only still
@@ -226,6 +258,10 @@ fn metrics() -> Result<PrometheusHandle, TelemetryError> {
 }
 
 fn describe() {
+    metrics::describe_counter!(
+        "switchboard_telemetry_spans_total",
+        "Spans by what became of them: exported, failed, or dropped because the queue was full"
+    );
     metrics::describe_gauge!("switchboard_connections_open", "Open connections, upgraded ones included, by listener");
     metrics::describe_counter!(
         "switchboard_connections_full_total",

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use mesh::telemetry::Origin;
 use tokio::sync::broadcast;
 
 use crate::{
@@ -19,13 +20,17 @@ use crate::{
 /// What a watcher may want to know.
 #[derive(Clone, Debug)]
 pub enum Hint {
-    /// These entries were written.
-    Entries(Batch),
+    /// These entries were written, for these.
+    Entries(Batch, Origins),
     /// The log has been seen to reach this seq.
     Head(Seq),
     /// Somebody types, or has stopped.
     Typing(Typing),
 }
+
+/// The spans that sent entries, by seq, of those whose trace is sampled; none when there are none. Only hints have them:
+/// whoever reads an entry from the store has no part in its sending.
+pub type Origins = Option<Arc<[(Seq, Origin)]>>;
 
 /// Somebody types, or has stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,11 +93,11 @@ impl Hub {
     }
 
     /// Tells the watchers of entries of this life of the log that are durable, here and in other processes. Never waits.
-    pub fn publish(&self, room: RoomId, log: LogId, batch: Batch) {
+    pub fn publish(&self, room: RoomId, log: LogId, batch: Batch, origins: Origins) {
         if let Some(relay) = &self.relay {
             relay.written(room, log, &batch);
         }
-        self.deliver(room, Hint::Entries(batch));
+        self.deliver(room, Hint::Entries(batch, origins));
     }
 
     /// Tells the watchers who types, here and in other processes. Never waits.
@@ -163,7 +168,7 @@ impl Hint {
     /// The seq up to which the watchers know of the log by this.
     fn last_seq(&self) -> Seq {
         match self {
-            Self::Entries(batch) => batch.last().map_or(0, |entry| entry.seq),
+            Self::Entries(batch, _) => batch.last().map_or(0, |entry| entry.seq),
             Self::Head(seq) => *seq,
             Self::Typing(_) => 0,
         }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use mesh::telemetry::Origin;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -101,13 +102,15 @@ pub(crate) struct Pending {
     pub(crate) known: Option<Arc<Entry>>,
     /// Whether the store has been asked for it.
     pub(crate) looked_up: bool,
+    /// The span that wants it, when its trace is sampled.
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Pending {
     /// The order, and where its answer comes.
     pub(crate) fn new(order: Order) -> (Self, oneshot::Receiver<Result<Done, Error>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { id: EntryId::now(), order, reply, known: None, looked_up: false }, answer)
+        (Self { id: EntryId::now(), order, reply, known: None, looked_up: false, origin: Origin::current() }, answer)
     }
 
     /// Whether nobody waits for it any more.

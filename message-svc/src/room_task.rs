@@ -8,18 +8,19 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use mesh::time::Millis;
+use mesh::{telemetry, time::Millis};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
+use tracing::Instrument as _;
 
 use self::judge::{Judgement, Verdict, judge};
 use crate::{
     cursor::Cursor,
     entry::Entry,
     error::Error,
-    hub::Hub,
+    hub::{Hub, Origins},
     id::RoomId,
     order::{Done, Pending, Sent},
     room::state::RoomState,
@@ -149,11 +150,16 @@ impl RoomTask {
     async fn write(&mut self, orders: &mut Vec<Pending>, judgement: Judgement) -> Result<bool, GivenUp> {
         let batch = Arc::clone(&judgement.batch);
         let state = self.state.as_mut().expect("invariant: it was judged");
-        match self.context.store.append(Arc::clone(&batch)).await {
+        let origins = origins(orders, &judgement);
+        let span =
+            telemetry::continued(origins.iter().flat_map(|origins| origins.iter()).map(|(_, origin)| origin), || {
+                tracing::info_span!("append", messaging.batch.message_count = batch.len())
+            });
+        match self.context.store.append(Arc::clone(&batch)).instrument(span).await {
             Ok(Outcome::Done) => {
                 let log = state.meta.log;
                 answer(state, mem::take(orders), judgement);
-                self.context.hub.publish(self.room, log, batch);
+                self.context.hub.publish(self.room, log, batch, origins);
                 Ok(false)
             }
             Ok(Outcome::Displaced) => {
@@ -219,7 +225,7 @@ impl RoomTask {
                 answer_done(state, orders, entry);
             }
             // Others may have told of it already; but what is found of our own, nobody has.
-            self.context.hub.publish(self.room, log, entries.into());
+            self.context.hub.publish(self.room, log, entries.into(), None);
         }
     }
 
@@ -254,6 +260,22 @@ fn look_up_refused(judgement: &Judgement, orders: &[Pending]) -> bool {
     judgement.verdicts.iter().zip(orders).any(|(verdict, pending)| {
         matches!(verdict, Verdict::Refused(Error::NotAMember)) && pending.message().is_some() && !pending.looked_up
     })
+}
+
+/// Which spans the entries of a batch are written for.
+fn origins(orders: &[Pending], judgement: &Judgement) -> Origins {
+    if orders.iter().all(|pending| pending.origin.is_none()) {
+        return None;
+    }
+    let one = |(pending, verdict): (&Pending, &Verdict)| match verdict {
+        Verdict::Sent { place, replayed: false } => {
+            pending.origin.clone().map(|origin| (judgement.batch[*place].seq, origin))
+        }
+        Verdict::Sent { .. } | Verdict::Replayed(_) | Verdict::Changed(_) | Verdict::MayType | Verdict::Refused(_) => {
+            None
+        }
+    };
+    Some(orders.iter().zip(&judgement.verdicts).filter_map(one).collect())
 }
 
 /// Tells every caller what came of it.

@@ -13,9 +13,12 @@ use mesh::{
     config::Secret,
     migration::{Migrated, Migrations},
     moving::{House, Marks},
+    telemetry::{self, Origin},
     time::Millis,
 };
+use tracing::Span;
 
+use self::watched::Watched;
 use crate::{
     config::MessageSection,
     entry::{Entry, Seq},
@@ -34,6 +37,7 @@ mod mongodb;
 pub(crate) mod payload;
 mod postgres;
 mod sqlite;
+mod watched;
 
 /// What went wrong in a store.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -225,6 +229,21 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
 }
 
+/// The span of a statement that writes entries, for all who wait for it; none when the traces of none are sampled.
+fn commit_span<'a>(system: &'static str, origins: impl IntoIterator<Item = &'a Origin>, entries: usize) -> Span {
+    telemetry::continued(origins, || {
+        tracing::info_span!(
+            "commit",
+            otel.name = "INSERT entries",
+            otel.kind = "client",
+            db.system.name = system,
+            db.operation.name = "INSERT",
+            db.collection.name = "entries",
+            db.operation.batch.size = (entries > 1).then_some(entries)
+        )
+    })
+}
+
 /// A name as it is compared: without regard to case, by Unicode's simple lower case. Accents and width count.
 #[must_use]
 pub fn fold(name: &str) -> String {
@@ -238,9 +257,15 @@ pub fn fold(name: &str) -> String {
 pub async fn open(config: &MessageSection, data: &Path, migrations: Migrations) -> Result<Arc<dyn Store>, OpenError> {
     let url = &config.store_url;
     Ok(match Backend::of(url, data)? {
-        Backend::Sqlite(path) => Arc::new(sqlite::SqliteStore::open(&path, &config.sqlite, migrations).await?),
-        Backend::Postgres => Arc::new(postgres::PostgresStore::open(url, &config.postgres, migrations).await?),
-        Backend::Mongodb => Arc::new(mongodb::MongodbStore::open(url, &config.mongodb, migrations).await?),
+        Backend::Sqlite(path) => {
+            Watched::over("sqlite", sqlite::SqliteStore::open(&path, &config.sqlite, migrations).await?)
+        }
+        Backend::Postgres => {
+            Watched::over("postgresql", postgres::PostgresStore::open(url, &config.postgres, migrations).await?)
+        }
+        Backend::Mongodb => {
+            Watched::over("mongodb", mongodb::MongodbStore::open(url, &config.mongodb, migrations).await?)
+        }
     })
 }
 

@@ -10,7 +10,7 @@ use crate::{
     cursor::Cursor,
     entry::{Entry, Seq},
     error::Error,
-    hub::{Hint, Hub, Subscription, Typing},
+    hub::{Hint, Hub, Origins, Subscription, Typing},
     id::RoomId,
     store::Store,
 };
@@ -45,8 +45,8 @@ pub struct Watch {
 /// What a watcher delivers.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The next entries, in order and without a hole.
-    Entries(Vec<Arc<Entry>>),
+    /// The next entries, in order and without a hole, and who sent them, if that is known and wanted.
+    Entries(Vec<Arc<Entry>>, Origins),
     /// Somebody types, or has stopped.
     Typing(Typing),
 }
@@ -75,14 +75,14 @@ impl Watch {
                 let entries = self.read().await?;
                 if let Some(last) = entries.last() {
                     self.next = last.seq + 1;
-                    return Ok(Step::Entries(entries));
+                    return Ok(Step::Entries(entries, None));
                 }
                 self.behind = false;
             }
             match self.hints.next().await {
-                Some(Hint::Entries(batch)) => {
+                Some(Hint::Entries(batch, origins)) => {
                     if let Some(entries) = self.fitting(&batch) {
-                        return Ok(Step::Entries(entries));
+                        return Ok(Step::Entries(entries, origins));
                     }
                 }
                 Some(Hint::Head(seq)) => self.behind = seq >= self.next,

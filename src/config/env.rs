@@ -7,8 +7,8 @@ use toml::Value;
 
 use super::{Given, Origin};
 
-/// The names that DESIGN keeps, with the settings that they mean.
-const KNOWN: [(&str, &str); 21] = [
+/// The names that operators know already, with the settings that they mean.
+const KNOWN: [(&str, &str); 23] = [
     ("API_GATEWAY_HTTP_PORT", "gateway.http_port"),
     ("API_GATEWAY_PORT", "gateway.port"),
     ("AUTH_SERVICE_GRPC_PORT", "auth.grpc_port"),
@@ -27,6 +27,8 @@ const KNOWN: [(&str, &str); 21] = [
     ("USER_SERVICE_HTTP_PORT", "user.http_port"),
     ("USER_SERVICE_URL", "mesh.user_url"),
     ("USER_STORE_URL", "user.store_url"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "mesh.telemetry.otlp.endpoint"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "mesh.telemetry.otlp.headers"),
     ("RUST_LOG", "mesh.telemetry.filter"),
     ("SWITCHBOARD_LOG", "mesh.telemetry.filter"),
     ("SWITCHBOARD_LOG_FORMAT", "mesh.telemetry.format"),

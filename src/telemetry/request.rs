@@ -15,10 +15,11 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use self::record::Record;
+use super::trace;
 
 mod record;
 
-/// The layer. Put it on with `Router::layer`, so that it knows which route matched; in a request's or an answer's
+/// The layer. An answer of HTTP gets the header `traceparent`, by which whoever asked finds its trace. Put it on with `Router::layer`, so that it knows which route matched; in a request's or an answer's
 /// extensions a [`Route`] names one where there is no route, a [`Failure`] (or tonic's `Status`) the cause of an error.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLog {
@@ -112,7 +113,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let entered = this.record.as_ref().map(|record| record.span().enter());
-        let result = ready!(this.future.poll(cx));
+        let mut result = ready!(this.future.poll(cx));
+        if let (Ok(response), Some(true)) = (&mut result, this.record.as_ref().map(Record::is_http)) {
+            trace::answer(response.headers_mut());
+        }
         drop(entered);
         let mut record = this.record.take();
         let response = result?;

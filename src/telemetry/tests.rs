@@ -58,7 +58,10 @@ fn capture_with(filter: &str, style: log::Style) -> (Lines, DefaultGuard) {
     let lines = Lines::default();
     let writer = lines.clone();
     let filter = filter.parse().expect("filter");
-    let subscriber = subscriber(filter, style, "a test", &provider("a test"), move || writer.clone());
+    let subscriber =
+        subscriber(filter, style, "a test", &provider(&OtlpConfig::default(), resource("a test"), None), move || {
+            writer.clone()
+        });
     (lines, tracing::subscriber::set_default(subscriber))
 }
 

@@ -21,7 +21,7 @@ async fn post(api: &Api, path: &str, token: Option<&str>, body: Value) -> Answer
 }
 
 /// Uses everything once, well and badly; gives what must not be found.
-async fn walk(mesh: &Mesh) -> Vec<(&'static str, String)> {
+pub(crate) async fn walk(mesh: &Mesh) -> Vec<(&'static str, String)> {
     let api = Api::new(mesh);
     let (password, wrong) = (unique("canary-password"), unique("canary-wrong"));
     let (content, bad_content) = (unique("canary-content"), format!("{}\0", unique("canary-refused")));

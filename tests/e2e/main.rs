@@ -44,3 +44,4 @@ mod rooms;
 mod security;
 mod slow;
 mod startup;
+mod traces;

@@ -27,8 +27,8 @@ pub(super) fn layer(config: &GatewayConfig, profile: Profile) -> CorsLayer {
         // There are no cookies to steal; pages that ask with credentials by habit would be turned away otherwise.
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, x_request_id.clone(), traceparent])
-        .expose_headers([x_request_id, RETRY_AFTER, ETAG])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, x_request_id.clone(), traceparent.clone()])
+        .expose_headers([x_request_id, traceparent, RETRY_AFTER, ETAG])
         .max_age(MAX_AGE)
 }
 

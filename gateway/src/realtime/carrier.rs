@@ -8,6 +8,7 @@ use mesh::{
     client::{Clients, Replica},
     identity::Identity,
     proto::message::v1::{SendMessageRequest, SendMessageResponse},
+    telemetry,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -45,6 +46,8 @@ struct Bundle {
     token: Arc<str>,
     messages: Vec<SendMessageRequest>,
     until: Instant,
+    /// The span that sends it, when its trace is sampled, else empty.
+    traceparent: String,
     reply: oneshot::Sender<Result<Outcomes, Status>>,
 }
 
@@ -72,7 +75,8 @@ impl Carrier {
         let (reply, answer) = oneshot::channel();
         let bundles = self.line(&replica, |one| known.iter().any(|known| Arc::ptr_eq(known, one)));
         let gone = || Status::unavailable("the stream of sends ended");
-        if bundles.send(Bundle { token, messages, until, reply }).await.is_err() {
+        let traceparent = telemetry::sampled_traceparent();
+        if bundles.send(Bundle { token, messages, until, traceparent, reply }).await.is_err() {
             return Err(gone());
         }
         answer.await.unwrap_or_else(|_| Err(gone()))

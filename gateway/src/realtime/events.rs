@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mesh::error::{Reason, Refusal};
 use serde_json::value::RawValue;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{
@@ -51,12 +51,24 @@ impl Reply {
     pub(super) fn send(&self, session: &Session, result: Result<String, Refusal>) -> &'static str {
         let (frame, outcome) = match result {
             Ok(json) => (self.frame(&json), "ok"),
-            Err(refusal) => (Some(self.refused(&error_object(&refusal))), refusal.reason.as_str()),
+            Err(refusal) => {
+                mark(&refusal);
+                (Some(self.refused(&error_object(&refusal))), refusal.reason.as_str())
+            }
         };
         if let Some(frame) = frame {
             session.tell(frame);
         }
         outcome
+    }
+}
+
+/// Says in the event's span why it failed.
+fn mark(refusal: &Refusal) {
+    let span = Span::current();
+    span.record("error.type", refusal.reason.as_str());
+    if refusal.reason.http() >= 500 {
+        span.record("otel.status_code", "ERROR");
     }
 }
 
@@ -138,7 +150,7 @@ impl Drop for Panicked<'_> {
 /// Handles one event to its end.
 async fn handle(hub: &Arc<Hub>, session: &Arc<Session>, packet: &str) {
     let Some((kind, payload, reply)) = read(session, packet) else { return };
-    let span = tracing::info_span!("socket event", messaging.operation.name = kind.as_str());
+    let span = span(kind, 1);
     if let Some(outcome) = Box::pin(dispatch(hub, session, kind, payload, &reply)).instrument(span).await {
         meter::event(kind.as_str(), outcome);
     }
@@ -156,11 +168,17 @@ async fn sends(hub: &Arc<Hub>, session: &Arc<Session>, packets: &[Text]) {
         }
     }
     if !sends.is_empty() {
-        let (name, count) = (Kind::Send.as_str(), sends.len());
-        let span =
-            tracing::info_span!("socket event", messaging.operation.name = name, messaging.batch.message_count = count);
+        let span = span(Kind::Send, sends.len());
         Box::pin(send::all(hub, session, sends)).instrument(span).await;
     }
+}
+
+/// The span of events that are handled together; each begins a trace.
+fn span(kind: Kind, events: usize) -> Span {
+    let name = kind.as_str();
+    tracing::info_span!("socket event", otel.name = name, otel.kind = "server", otel.status_code = Empty,
+        messaging.system = "socket.io", messaging.operation.name = name, messaging.operation.type = "process",
+        messaging.batch.message_count = (events > 1).then_some(events), "error.type" = Empty)
 }
 
 /// Whether a packet is a send, as far as a look at how clients write one tells. One that is written otherwise is handled

@@ -27,7 +27,7 @@ use crate::{
     cursor::Cursor,
     entry::{Entry, Seq},
     error::Error,
-    hub::Hub,
+    hub::{Hub, Origins},
     id::{LogId, RoomId, UserId},
     store::Store,
     watch::{Pace, Step, Watch},
@@ -110,7 +110,7 @@ struct One {
 impl One {
     async fn deliver(self, mut watch: Watch, outlet: Outlet<WatchRoomResponse>) -> Result<(), Refusal> {
         loop {
-            let Step::Entries(entries) = watch.next().await? else { continue };
+            let Step::Entries(entries, _) = watch.next().await? else { continue };
             for entry in entries {
                 let cursor = Cursor { log: self.log, seq: entry.seq }.encode();
                 outlet.send(WatchRoomResponse { entry: Some(answer::entry(&entry)), cursor }).await?;
@@ -257,9 +257,9 @@ async fn deliver(
     send(Event::Subscribed(Subscribed { cursor: from.encode(), seq: from.seq })).await.map_err(End::Slow)?;
     loop {
         match watch.next().await? {
-            Step::Entries(entries) => {
+            Step::Entries(entries, origins) => {
                 for together in together(&entries) {
-                    send(logged(together, view.meta.log)).await.map_err(End::Slow)?;
+                    send(logged(together, view.meta.log, &origins)).await.map_err(End::Slow)?;
                     if together.last().is_some_and(|entry| entry.closes()) {
                         return Ok(());
                     }
@@ -289,10 +289,12 @@ fn together(entries: &[Arc<Entry>]) -> impl Iterator<Item = &[Arc<Entry>]> {
     })
 }
 
-fn logged(entries: &[Arc<Entry>], log: LogId) -> Event {
+fn logged(entries: &[Arc<Entry>], log: LogId, origins: &Origins) -> Event {
     let one = |entry: &Arc<Entry>| {
         let cursor = Cursor { log, seq: entry.seq }.encode();
-        LoggedEntry { entry: Some(answer::entry(entry)), cursor }
+        let origin = origins.iter().flat_map(|origins| origins.iter()).find(|(seq, _)| *seq == entry.seq);
+        let traceparent = origin.map(|(_, origin)| origin.traceparent()).unwrap_or_default();
+        LoggedEntry { entry: Some(answer::entry(entry)), cursor, traceparent }
     };
     Event::Entries(LoggedEntries { entries: entries.iter().map(one).collect() })
 }

@@ -12,10 +12,12 @@ use mesh::{
         SendBundle, SendBundleResult, SendMessageRequest, SendMessageResponse, SendMessagesRequest,
         SendMessagesResponse, SendOutcome, SendRefusal, send_outcome::Outcome, send_service_server::SendService,
     },
+    telemetry::{self, Origin},
 };
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     answer,
@@ -122,8 +124,14 @@ impl Sending {
     }
 
     async fn bundle(&self, bundle: SendBundle) -> Done {
+        let origin = Origin::parse(&bundle.traceparent);
+        let span = telemetry::continued(&origin, || span(bundle.messages.len()));
+        self.work(bundle).instrument(span).await
+    }
+
+    async fn work(&self, bundle: SendBundle) -> Done {
         let begun = Instant::now();
-        let SendBundle { id, token, timeout_ms, messages } = bundle;
+        let SendBundle { id, token, timeout_ms, messages, traceparent: _ } = bundle;
         let count = messages.len();
         let limit = match timeout_ms {
             0 => self.deadline_max,
@@ -182,6 +190,21 @@ impl Sending {
     }
 }
 
+/// The span of a bundle, as of a call of its own.
+fn span(messages: usize) -> Span {
+    tracing::info_span!(
+        "bundle",
+        otel.name = "switchboard.message.v1.SendService/SendBundle",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system = "grpc",
+        rpc.service = "switchboard.message.v1.SendService",
+        rpc.method = "SendBundle",
+        messaging.batch.message_count = messages,
+        "error.type" = Empty
+    )
+}
+
 fn all(count: usize, refusal: &Refusal) -> Vec<Result<SendMessageResponse, Refusal>> {
     vec![Err(refusal.clone()); count]
 }
@@ -221,6 +244,9 @@ fn note(outcomes: &[Result<SendMessageResponse, Refusal>], took: Duration) {
     }
     if let Some(refusal) = fault {
         let (code, cause) = (refusal.reason.as_str(), std::error::Error::source(refusal));
+        let span = Span::current();
+        span.record("error.type", code);
+        span.record("otel.status_code", "ERROR");
         tracing::error!(error.code = code, error.cause = cause, "Sends of a bundle failed");
     }
 }

@@ -87,7 +87,7 @@ impl Receiver {
         let frame = message.frame(room).ok_or(Ignored::Garbage)?;
         let kind = frame.kind();
         match frame {
-            Frame::Entries(batch) => self.hub.deliver(room, Hint::Entries(batch)),
+            Frame::Entries(batch) => self.hub.deliver(room, Hint::Entries(batch, None)),
             Frame::Head(seq) => self.hub.deliver(room, Hint::Head(seq)),
             Frame::Typing(typing) => {
                 if !self.typists.set_elsewhere(room, typing) {

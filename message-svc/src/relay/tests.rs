@@ -60,7 +60,7 @@ async fn what_is_sealed_for_the_followed_log_reaches_its_watchers() {
     let mut ear = Ear::new().await;
     let batch = ear.batch(3);
     assert_eq!(ear.hear(&frame::seal(&Frame::Entries(Arc::clone(&batch)), ear.speaker, ear.log)), Ok("entries"));
-    let Some(Hint::Entries(heard)) = ear.hints.next().await else { panic!("entries") };
+    let Some(Hint::Entries(heard, _)) = ear.hints.next().await else { panic!("entries") };
     assert_eq!(heard, batch);
     assert_eq!(ear.hear(&frame::seal(&Frame::Head(9), ear.speaker, ear.log)), Ok("head"));
     assert!(matches!(ear.hints.next().await, Some(Hint::Head(9))));

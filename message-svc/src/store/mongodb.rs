@@ -9,12 +9,14 @@ use async_trait::async_trait;
 use mesh::{
     config::Secret,
     migration::{Migrated, Migrations},
+    telemetry::Origin,
 };
 use mongodb::{
     Client, Collection, Database,
     bson::{Document, RawDocumentBuf, doc},
     options::ClientOptions,
 };
+use tracing::Instrument as _;
 
 use self::{
     calls::{Calls, Failure},
@@ -27,7 +29,9 @@ use crate::{
     member::{Member, Standing},
     message::ClientMessageId,
     room::{NewRoom, View, state::RoomState},
-    store::{Batch, Created, Head, JoinedBefore, NamedAfter, OpenError, Outcome, Store, StoreError, Upkeep},
+    store::{
+        Batch, Created, Head, JoinedBefore, NamedAfter, OpenError, Outcome, Store, StoreError, Upkeep, commit_span,
+    },
 };
 
 mod calls;
@@ -194,7 +198,9 @@ impl Store for MongodbStore {
         self.claim(Claims::of_entries(&batch)).await?;
         let documents = log::documents(&batch);
         let one_command = log::is_one_command(&documents);
-        let outcome = match self.calls.run(log::insert(self.with(), documents)).await {
+        let origin = Origin::current();
+        let span = commit_span("mongodb", &origin, batch.len());
+        let outcome = match self.calls.run(log::insert(self.with(), documents)).instrument(span).await {
             Ok(()) => Outcome::Done,
             Err(failure) => log::judge(failure, one_command)?,
         };

@@ -24,7 +24,7 @@ async fn room(store: &Arc<dyn Store>) -> (RoomId, UserId, Cursor) {
 async fn follow(watch: &mut Watch, from: Seq, to: Seq) {
     let mut next = from;
     while next <= to {
-        let Step::Entries(entries) = watch.next().await.expect("follows") else { continue };
+        let Step::Entries(entries, _) = watch.next().await.expect("follows") else { continue };
         assert!(entries.len() <= 500);
         for entry in entries {
             assert_eq!(entry.seq, next);

@@ -64,7 +64,7 @@ fn message(room: &str, content: &str, id: &str) -> SendMessageRequest {
 }
 
 fn bundle(id: u64, who: &Person, messages: Vec<SendMessageRequest>) -> SendBundle {
-    SendBundle { id, token: who.assertion(), timeout_ms: 0, messages }
+    SendBundle { id, token: who.assertion(), timeout_ms: 0, messages, traceparent: String::new() }
 }
 
 fn reasons(outcomes: &[Result<SendMessageResponse, Refusal>]) -> Vec<Option<Reason>> {
@@ -103,8 +103,20 @@ async fn bundles_of_one_stream_are_of_many_users_and_each_may_do_what_its_user_m
     let room = ada.create("hers", RoomType::Public).await;
     let one = |text: &str| vec![message(&room, text, text)];
     let mut stream = Stream::open(&world).await;
-    let nobody = SendBundle { id: 2, token: "x.y.z".into(), timeout_ms: 0, messages: one("nobody's") };
-    let service = SendBundle { id: 3, token: world.assertion(), timeout_ms: 0, messages: one("a service's") };
+    let nobody = SendBundle {
+        id: 2,
+        token: "x.y.z".into(),
+        timeout_ms: 0,
+        messages: one("nobody's"),
+        traceparent: "no traceparent".into(),
+    };
+    let service = SendBundle {
+        id: 3,
+        token: world.assertion(),
+        timeout_ms: 0,
+        messages: one("a service's"),
+        traceparent: String::new(),
+    };
     stream.send(vec![bundle(0, &ada, one("hers")), bundle(1, &bob, one("his")), nobody, service]).await;
     let refused: Vec<_> = stream.answers(4).await.into_iter().map(|result| reasons(&outcomes(result))[0]).collect();
     let expected = [None, Some(Reason::NotAMember), Some(Reason::TokenInvalid), Some(Reason::Unauthorized)];

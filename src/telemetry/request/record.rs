@@ -82,7 +82,7 @@ impl Record {
             Kind::Http => Call::http(request),
             Kind::Grpc => Call::grpc(request.uri().path()),
         };
-        let span = call.span();
+        let span = if call.is_a_probe() { Span::none() } else { call.span() };
         if let Some(parent) = trace::extract(request.headers()) {
             use tracing_opentelemetry::OpenTelemetrySpanExt as _;
             // It fails only where no traces are kept.
@@ -94,6 +94,10 @@ impl Record {
 
     pub(super) fn span(&self) -> &Span {
         &self.span
+    }
+
+    pub(super) fn is_http(&self) -> bool {
+        matches!(self.call, Call::Http { .. })
     }
 
     /// Takes down the answer's head. True when there is no more to come.
@@ -201,6 +205,9 @@ impl Record {
             }
             Outcome::Cancelled => {}
         }
+        if let Some(code) = self.fault.as_deref().and_then(|fault| fault.code.as_deref()) {
+            self.span.record("error.type", code);
+        }
         if outcome.severity() == Severity::Error {
             self.span.record("otel.status_code", "ERROR");
         }
@@ -286,17 +293,17 @@ impl Call {
     /// The request's span. What is not known yet is filled in at the end.
     fn span(&self) -> Span {
         match self {
-            Self::Http { method, route, path } => {
+            // A path that nobody serves may be anything, a token included; the log has some of it, a collector nothing.
+            Self::Http { method, route, .. } => {
                 let shown = route.as_deref().unwrap_or(UNMATCHED);
                 tracing::info_span!(target: "request", "http", otel.name = %format_args!("{method} {shown}"),
                     otel.kind = "server", otel.status_code = Empty, http.request.method = method,
-                    http.route = route.as_deref(), url.path = route.is_none().then_some(path.as_str()),
-                    http.response.status_code = Empty)
+                    http.route = route.as_deref(), http.response.status_code = Empty, "error.type" = Empty)
             }
             Self::Rpc { service, method } => {
                 tracing::info_span!(target: "request", "rpc", otel.name = %format_args!("{service}/{method}"),
                     otel.kind = "server", otel.status_code = Empty, rpc.system = "grpc", rpc.service = service,
-                    rpc.method = method, rpc.grpc.status_code = Empty)
+                    rpc.method = method, rpc.grpc.status_code = Empty, "error.type" = Empty)
             }
         }
     }

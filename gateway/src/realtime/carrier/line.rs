@@ -134,7 +134,7 @@ fn request(bundles: &mut Vec<Bundle>, last_id: &mut u64, under_way: &UnderWay) -
     let count = bundles.iter().map_while(|bundle| Some(bundle).filter(|bundle| fits(bundle))).count().max(1);
     let mut request = SendMessagesRequest::default();
     let mut all = under_way.all();
-    for Bundle { token, messages, until, reply } in bundles.drain(..count) {
+    for Bundle { token, messages, until, traceparent, reply } in bundles.drain(..count) {
         if reply.is_closed() {
             continue;
         }
@@ -142,7 +142,8 @@ fn request(bundles: &mut Vec<Bundle>, last_id: &mut u64, under_way: &UnderWay) -
         all.insert(*last_id, reply);
         let left = until.saturating_duration_since(now).as_millis().max(1);
         let timeout_ms = u32::try_from(left).unwrap_or(u32::MAX);
-        request.bundles.push(SendBundle { id: *last_id, token: token.to_string(), timeout_ms, messages });
+        let (id, token) = (*last_id, token.to_string());
+        request.bundles.push(SendBundle { id, token, timeout_ms, messages, traceparent });
     }
     request
 }

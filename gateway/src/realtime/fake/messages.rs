@@ -85,7 +85,7 @@ impl State {
             self.lose -= 1;
             return entry;
         }
-        let logged = watch::LoggedEntry { entry: Some(entry.clone()), cursor };
+        let logged = watch::LoggedEntry { entry: Some(entry.clone()), cursor, traceparent: String::new() };
         self.tell(room, &watch::Event::Entries(watch::LoggedEntries { entries: vec![logged] }));
         entry
     }
@@ -243,7 +243,7 @@ impl FakeMessages {
                 for entries in log.entries[seq..].chunks(64) {
                     let logged = |entry: &pb::Entry| {
                         let cursor = position(entry.seq as usize);
-                        watch::LoggedEntry { entry: Some(entry.clone()), cursor }
+                        watch::LoggedEntry { entry: Some(entry.clone()), cursor, traceparent: String::new() }
                     };
                     let entries = entries.iter().map(logged).collect();
                     tell(watch::Event::Entries(watch::LoggedEntries { entries }));

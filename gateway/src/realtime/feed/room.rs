@@ -14,10 +14,12 @@ use std::{
 use mesh::{
     error::{Reason, Refusal},
     proto::message::v1 as pb,
+    telemetry::{self, Origin},
 };
 use serde::Serialize;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use tracing::Span;
 use uuid::Uuid;
 
 use super::{
@@ -217,6 +219,7 @@ impl Room {
         let mut state = self.state();
         let (Standing::Live(by), Some(at)) = (state.standing, &state.position) else { return Verdict::Fine };
         let (mut next, mut hole, mut fresh) = (at.seq + 1, false, Vec::with_capacity(entries.len()));
+        let mut spans = Vec::new();
         for logged in entries {
             let Some(entry) = logged.entry.filter(|entry| entry.seq >= next) else { continue };
             if entry.seq > next {
@@ -224,6 +227,7 @@ impl Room {
                 break;
             }
             next += 1;
+            spans.extend(Origin::parse(&logged.traceparent).map(|origin| delivery(&origin, state.watchers.len())));
             fresh.push(Encoded::new(&self.name, entry, logged.cursor));
             if fresh.last().is_some_and(|entry| entry.closes) {
                 break;
@@ -234,6 +238,7 @@ impl Room {
             state.failures = 0;
             state.position = Some(last.position.clone());
             state.deliver_all(self.id, &fresh);
+            drop(spans);
             fresh.into_iter().for_each(|entry| state.recent.push(entry, self.bounds));
         }
         if closes {
@@ -514,6 +519,14 @@ impl State {
             watcher.session.exit(room);
         }
     }
+}
+
+/// The span of the delivery of one message, which goes on with the trace of its send.
+fn delivery(origin: &Origin, sockets: usize) -> Span {
+    telemetry::continued([origin], || {
+        tracing::info_span!("deliver", otel.kind = "producer", messaging.system = "socket.io",
+            messaging.operation.name = "deliver", messaging.operation.type = "send", switchboard.sockets = sockets)
+    })
 }
 
 /// Why a room that has ended lets nobody in.

@@ -45,7 +45,7 @@ fn say(room: &Room, seq: i64) -> Verdict {
 
 fn logged(seq: i64, event: Event) -> pb::watch_rooms_response::LoggedEntry {
     let entry = Some(pb::Entry { seq, create_time: None, event: Some(event) });
-    pb::watch_rooms_response::LoggedEntry { entry, cursor: format!("c{seq}") }
+    pb::watch_rooms_response::LoggedEntry { entry, cursor: format!("c{seq}"), traceparent: String::new() }
 }
 
 fn put(room: &Room, seq: i64, event: Event) -> Verdict {

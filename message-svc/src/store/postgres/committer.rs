@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use mesh::telemetry::Origin;
 use mesh_postgres::{Pool, errors};
 use sqlx::{Error, PgConnection};
 use tokio::{
@@ -20,12 +21,13 @@ use tokio::{
     time::{sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::append::{self, Row};
 use crate::{
     config::PostgresConfig,
     room::NewRoom,
-    store::{Batch, Outcome, StoreError, payload},
+    store::{Batch, Outcome, StoreError, commit_span, payload},
 };
 
 /// The pause of a writer that cannot connect, in milliseconds: the rooms' tasks come again at once, and the server is
@@ -54,6 +56,8 @@ struct Job {
     work: Work,
     /// It is not begun after this.
     begin_until: Instant,
+    /// The span that it is written for, when its trace is sampled.
+    origin: Option<Origin>,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -128,7 +132,7 @@ impl Committer {
             Err(_) => return Err(too_late()),
         };
         let (reply, answer) = oneshot::channel();
-        place.send(Job { work, begin_until, reply });
+        place.send(Job { work, begin_until, origin: Origin::current(), reply });
         answer.await.unwrap_or_else(|_| Err(StoreError::unknown("the writer ended")))
     }
 
@@ -273,7 +277,9 @@ impl Writer {
         rounds.reverse();
         let mut tries = 1;
         while let Some(round) = rounds.pop() {
-            let failure = match write(&mut connection, &round, until).await {
+            let origins = round.iter().filter_map(|job| job.origin.as_ref());
+            let span = commit_span("postgresql", origins, round.iter().map(|job| job.size().0).sum());
+            let failure = match write(&mut connection, &round, until).instrument(span).await {
                 Ok(done) => {
                     if self.health.note(false) {
                         tracing::info!("commits succeed again");

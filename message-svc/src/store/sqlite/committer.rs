@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use mesh::telemetry::Origin;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection,
     query::Query,
@@ -17,13 +18,14 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use super::projection;
 use crate::{
     config::SqliteConfig,
     room::NewRoom,
     store::{
-        Batch, Outcome, StoreError,
+        Batch, Outcome, StoreError, commit_span,
         payload::{self, Kind},
     },
 };
@@ -45,6 +47,8 @@ pub(super) struct Committer {
 
 struct Job {
     work: Work,
+    /// The span that it is written for, when its trace is sampled.
+    origin: Option<Origin>,
     reply: oneshot::Sender<Result<bool, StoreError>>,
 }
 
@@ -99,7 +103,7 @@ impl Committer {
 
     async fn submit(&self, work: Work) -> Result<bool, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = Job { work, reply };
+        let job = Job { work, origin: Origin::current(), reply };
         self.queue.send(job).await.map_err(|closed| StoreError::unavailable(closed.to_string()))?;
         answer.await.unwrap_or_else(|_| Err(StoreError::unknown("the committer ended")))
     }
@@ -116,7 +120,7 @@ impl Committer {
     pub(super) async fn close(&self) {
         if let Some(task) = self.task.lock().await.take() {
             let (reply, _) = oneshot::channel();
-            if self.queue.send(Job { work: Work::Stop, reply }).await.is_ok() && task.await.is_err() {
+            if self.queue.send(Job { work: Work::Stop, origin: None, reply }).await.is_ok() && task.await.is_err() {
                 tracing::error!("the committer's task panicked");
             }
         }
@@ -154,7 +158,8 @@ async fn run(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, entries_max: usi
         }
         metrics::histogram!("switchboard_message_commit_entries")
             .record(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));
-        let answers = writer.commit(&round).await;
+        let span = commit_span("sqlite", round.iter().filter_map(|job| job.origin.as_ref()), entries);
+        let answers = writer.commit(&round).instrument(span).await;
         failing.store(answers.is_err(), Ordering::Relaxed);
         match answers {
             Ok(answers) => round.into_iter().zip(answers).for_each(|(job, done)| answer(job, Ok(done))),
