@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use aws_lc_rs::digest;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, EncodingKey};
+use metrics::Counter;
 use tokio::sync::broadcast;
 use tonic::metadata::MetadataMap;
 use uuid::Uuid;
@@ -164,6 +165,25 @@ pub struct Identity {
     access_verified: moka::sync::Cache<[u8; 32], Arc<AccessClaims>>,
     assertions_verified: moka::sync::Cache<[u8; 32], Arc<Verified>>,
     assertions_made: moka::sync::Cache<Speech, Arc<str>>,
+    meter: Meter,
+}
+
+/// What is counted; handles, because every call counts one of them.
+struct Meter {
+    hits: Counter,
+    misses: Counter,
+    asked: Counter,
+}
+
+impl Meter {
+    fn new() -> Self {
+        let looked = |outcome| metrics::counter!("switchboard_tokens_verified_total", "outcome" => outcome);
+        Self {
+            hits: looked("cached"),
+            misses: looked("checked"),
+            asked: metrics::counter!("switchboard_sessions_asked_total"),
+        }
+    }
 }
 
 impl std::fmt::Debug for Identity {
@@ -209,6 +229,7 @@ impl Identity {
                 .max_capacity(config.identity.verified_max)
                 .time_to_live(ASSERTION_REUSE)
                 .build(),
+            meter: Meter::new(),
         }))
     }
 
@@ -277,8 +298,12 @@ impl Identity {
     pub async fn verify_access(&self, token: &str) -> Result<Arc<AccessClaims>, TokenError> {
         let key = fingerprint(token);
         let claims = match self.access_verified.get(&key) {
-            Some(claims) => claims,
+            Some(claims) => {
+                self.meter.hits.increment(1);
+                claims
+            }
             None => {
+                self.meter.misses.increment(1);
                 let claims = Arc::new(self.verify_access_signature(token)?);
                 self.access_verified.insert(key, claims.clone());
                 claims
@@ -317,6 +342,7 @@ impl Identity {
         if self.revocations.fresh() {
             return Ok(());
         }
+        self.meter.asked.increment(1);
         match self.check.get() {
             Some(check) => check.check(session).await,
             None => Err(TokenError::Unchecked),
@@ -340,10 +366,12 @@ impl Identity {
     pub async fn caller(&self, token: &str) -> Result<Caller, Refusal> {
         let key = fingerprint(token);
         if let Some(verified) = self.assertions_verified.get(&key) {
+            self.meter.hits.increment(1);
             return self.accept(&verified).await;
         }
         let header = token::header(token)?;
         if header.typ.as_deref() == Some(token::ASSERTION_TYPE) {
+            self.meter.misses.increment(1);
             let verified = Arc::new(self.verify_assertion(token)?);
             self.assertions_verified.insert(key, verified.clone());
             return self.accept(&verified).await;

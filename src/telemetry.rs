@@ -49,6 +49,9 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// Upper bounds in seconds of all histograms of durations: from a fast read to the longest deadline.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
+/// Upper bounds of histograms of numbers: batches are that large at the most.
+const COUNTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -235,6 +238,8 @@ fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     }
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_entries".to_owned()), &COUNTS)?
+        .set_buckets_for_metric(Matcher::Suffix("_orders".to_owned()), &COUNTS)?
         .build_recorder();
     let handle = recorder.handle();
     if METRICS.set(handle.clone()).is_ok() {

@@ -1,17 +1,19 @@
 //! The documents against the tree: files and tests that they name exist. A renamed test or a moved file fails here.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "docs/cli.md",
     "docs/deploy.md",
     "docs/errors.md",
+    "docs/metrics.md",
     "docs/scale.md",
     "docs/security/asvs.md",
     "docs/security/controls.md",
@@ -54,6 +56,8 @@ fn every_test_that_a_document_names_exists() {
         // Names of tests are sentences; nothing else in the documents has as many words.
         .filter(|text| text.matches('_').count() >= 4)
         .filter(|text| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        // Except metrics, whose page is tried below.
+        .filter(|text| !["switchboard_", "http_server_", "rpc_server_"].iter().any(|start| text.starts_with(start)))
         .collect();
     assert!(names.len() > 15, "the invariants name their tests: {names:?}");
     for name in names {
@@ -129,4 +133,39 @@ fn every_test_of_the_page_that_asvs_names_exists() {
     for name in names {
         assert!(code.contains(&format!("test('{name}'")), "there is no test {name}");
     }
+}
+
+/// Every metric that the code writes: its type and its name.
+fn metrics(folder: &Path, out: &mut BTreeSet<(String, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder of the tree") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && !["target", "node_modules", ".git", "tests", "bench"].contains(&name.as_str()) {
+            metrics(&path, out);
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            let code = fs::read_to_string(&path).expect("UTF-8");
+            for kind in ["counter", "gauge", "histogram"] {
+                for call in code.split(&format!("{kind}!(")).skip(1) {
+                    let metric = call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+                    let metric = metric.unwrap_or_else(|| panic!("{} names a metric as it goes", path.display()));
+                    out.insert((kind.to_owned(), metric.to_owned()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_page_of_metrics_lists_every_metric_with_its_type_and_no_other() {
+    let mut written = BTreeSet::new();
+    metrics(&root(), &mut written);
+    let page = fs::read_to_string(root().join("docs/metrics.md")).expect("the page");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let listed: BTreeSet<_> = rows
+        .map(|row| {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            (cells[2].to_owned(), cells[1].trim_matches('`').to_owned())
+        })
+        .collect();
+    assert_eq!(listed, written);
 }

@@ -72,7 +72,9 @@ impl pb::auth_service_server::AuthService for AuthApi {
             invitation: &message.invitation,
         };
         let registration = Registration::parse(&fields, message.password, client).map_err(refuse)?;
-        let (account, tokens) = self.accounts.register(registration).await.map_err(refuse)?;
+        let registered = self.accounts.register(registration).await.map_err(Refusal::from);
+        metrics::counter!("switchboard_auth_registrations_total", "outcome" => outcome(&registered)).increment(1);
+        let (account, tokens) = registered?;
         let (account, tokens) = (Some(convert::account(account)), Some(convert::tokens(tokens)));
         Ok(Response::new(pb::RegisterResponse { account, tokens }))
     }
@@ -88,7 +90,10 @@ impl pb::auth_service_server::AuthService for AuthApi {
         let device = violations.check(device);
         let ((login, password), device) = convert::both(violations, login.zip(password), device)?;
         let attempt = Attempt { login, password: &password, device, binding };
-        Ok(Response::new(match self.accounts.login(&attempt, &client).await.map_err(refuse)? {
+        let logged_in = self.accounts.login(&attempt, &client).await.map_err(Refusal::from);
+        let outcome = if let Ok(LoggedIn::Challenged(_)) = logged_in { "challenged" } else { outcome(&logged_in) };
+        metrics::counter!("switchboard_auth_logins_total", "outcome" => outcome).increment(1);
+        Ok(Response::new(match logged_in? {
             LoggedIn::Open(account, tokens) => {
                 let (account, tokens) = (Some(convert::account(account)), Some(convert::tokens(tokens)));
                 pb::LoginResponse { account, tokens, mfa: None }
@@ -108,7 +113,9 @@ impl pb::auth_service_server::AuthService for AuthApi {
         let (code, device) = convert::both(violations, code, device)?;
         let remember = device.filter(|_| message.remember_device);
         let completion = Completion { ticket: &message.ticket, code, remember, binding };
-        let (account, tokens) = self.accounts.complete_login(&completion, &client).await.map_err(refuse)?;
+        let logged_in = self.accounts.complete_login(&completion, &client).await.map_err(Refusal::from);
+        metrics::counter!("switchboard_auth_logins_total", "outcome" => outcome(&logged_in)).increment(1);
+        let (account, tokens) = logged_in?;
         let (account, tokens) = (Some(convert::account(account)), Some(convert::tokens(tokens)));
         Ok(Response::new(pb::CompleteLoginResponse { account, tokens }))
     }
@@ -257,6 +264,11 @@ fn with_session<T>(request: &Request<T>) -> Result<(UserId, SessionId), Refusal>
     let caller = identity::user(request)?;
     let session = caller.session_id.ok_or_else(Refusal::unauthorized)?;
     Ok((UserId(caller.user_id), SessionId(session)))
+}
+
+/// What came of it, as a label: `ok`, or a code.
+fn outcome<T>(result: &Result<T, Refusal>) -> &'static str {
+    result.as_ref().map_or_else(|refusal| refusal.reason.as_str(), |_| "ok")
 }
 
 fn refuse(error: Error) -> Status {

@@ -146,7 +146,7 @@ impl Outbox {
 
     fn note(&self, arrived: Result<(), &DeliveryError>) {
         let outcome = if arrived.is_ok() { "arrived" } else { "failed" };
-        metrics::counter!("auth_outbox_deliveries_total", "outcome" => outcome).increment(1);
+        metrics::counter!("switchboard_auth_outbox_deliveries_total", "outcome" => outcome).increment(1);
         let failed_before = self.failing.swap(arrived.is_err(), Ordering::Relaxed);
         match arrived {
             Err(error) if !failed_before => {

@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version, password_hash::phc};
@@ -294,7 +294,7 @@ fn verify(password: &[u8], against: &str, memory: &mut Vec<Block>) -> Result<boo
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<(Instant, Job)>,
     closed: bool,
 }
 
@@ -322,7 +322,9 @@ impl Queue {
     fn next(&self, memory: &mut Vec<Block>) -> Option<Job> {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some((since, job)) = state.jobs.pop_front() {
+                note_waiting(&state);
+                metrics::histogram!("switchboard_auth_passwords_wait_seconds").record(since.elapsed().as_secs_f64());
                 return Some(job);
             }
             if state.closed {
@@ -337,6 +339,11 @@ impl Queue {
     }
 }
 
+fn note_waiting(state: &State) {
+    let waiting = u32::try_from(state.jobs.len()).unwrap_or(u32::MAX);
+    metrics::gauge!("switchboard_auth_passwords_waiting").set(f64::from(waiting));
+}
+
 /// The pool's side of the queue: what is waiting is still done after it goes, then the threads end.
 struct QueueHandle(Arc<Queue>);
 
@@ -344,9 +351,11 @@ impl QueueHandle {
     fn push(&self, job: Job) -> Result<(), Error> {
         let mut state = self.0.lock();
         if state.jobs.len() >= self.0.waiting_max {
+            metrics::counter!("switchboard_auth_passwords_refused_total").increment(1);
             return Err(Error::PasswordsBusy);
         }
-        state.jobs.push_back(job);
+        state.jobs.push_back((Instant::now(), job));
+        note_waiting(&state);
         drop(state);
         self.0.ready.notify_one();
         Ok(())

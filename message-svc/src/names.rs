@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use metrics::Counter;
 use moka::sync::Cache;
 
 use crate::{config::NamesConfig, error::Error, id::UserId};
@@ -33,6 +34,8 @@ pub struct Names {
     known: Cache<UserId, Known>,
     fresh: Duration,
     pause: Duration,
+    hits: Counter,
+    misses: Counter,
 }
 
 #[derive(Clone)]
@@ -51,6 +54,8 @@ impl Names {
             known: Cache::new(config.names_max),
             fresh: Duration::from_secs(config.fresh_secs),
             pause: Duration::from_secs(config.pause_secs),
+            hits: metrics::counter!("switchboard_message_names_total", "outcome" => "cached"),
+            misses: metrics::counter!("switchboard_message_names_total", "outcome" => "asked"),
         }
     }
 
@@ -65,8 +70,10 @@ impl Names {
         if let Some(known) = &known
             && now < known.good_until
         {
+            self.hits.increment(1);
             return Ok(Arc::clone(&known.name));
         }
+        self.misses.increment(1);
         if let Some(stale) = &known {
             // One send asks again; others that come meanwhile, or until user-svc is back, have the stale name.
             self.known.insert(user, Known { good_until: now + self.pause, ..stale.clone() });

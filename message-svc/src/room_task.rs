@@ -96,6 +96,7 @@ impl RoomTask {
             bytes += next.weight();
             orders.push(next);
         }
+        metrics::histogram!("switchboard_message_batch_orders").record(as_f64(orders.len()));
         orders.retain(|pending| !pending.is_abandoned());
         Some(orders)
     }
@@ -281,6 +282,7 @@ fn origins(orders: &[Pending], judgement: &Judgement) -> Origins {
 /// Tells every caller what came of it.
 fn answer(state: &RoomState, orders: Vec<Pending>, judgement: Judgement) {
     let log = state.meta.log;
+    count(&judgement);
     for (pending, verdict) in orders.into_iter().zip(judgement.verdicts) {
         let sent = |entry: &Arc<Entry>, replayed| {
             let cursor = Cursor { log, seq: entry.seq };
@@ -296,12 +298,34 @@ fn answer(state: &RoomState, orders: Vec<Pending>, judgement: Judgement) {
     }
 }
 
+/// Counts the messages that are answered: `new`, `replayed`.
+fn count(judgement: &Judgement) {
+    let (mut new, mut replayed) = (0, 0);
+    for verdict in &judgement.verdicts {
+        match verdict {
+            Verdict::Sent { replayed: false, .. } => new += 1,
+            Verdict::Sent { .. } | Verdict::Replayed(_) => replayed += 1,
+            Verdict::Changed(_) | Verdict::MayType | Verdict::Refused(_) => {}
+        }
+    }
+    for (outcome, count) in [("new", new), ("replayed", replayed)] {
+        if count > 0 {
+            metrics::counter!("switchboard_message_sends_total", "outcome" => outcome).increment(count);
+        }
+    }
+}
+
+fn as_f64(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+}
+
 /// Tells the caller whose entry has been found in the log.
 fn answer_done(state: &mut RoomState, orders: &mut Vec<Pending>, entry: &Arc<Entry>) {
     let Some(place) = orders.iter().position(|pending| pending.id == entry.id) else { return };
     let pending = orders.remove(place);
     let cursor = Cursor { log: state.meta.log, seq: entry.seq };
     let done = if pending.message().is_some() {
+        metrics::counter!("switchboard_message_sends_total", "outcome" => "new").increment(1);
         Done::Sent(Sent { entry: Arc::clone(entry), replayed: false, cursor })
     } else {
         Done::Changed(crate::order::Changed { room: state.summary(), cursor })

@@ -73,6 +73,7 @@ impl Pool {
     /// # Errors
     /// [`Error::PoolTimedOut`], [`Error::PoolClosed`], or why the server takes no connection.
     pub async fn acquire(&self) -> Result<Lent, Error> {
+        let begun = Instant::now();
         let acquiring = async {
             let Ok(permit) = self.0.permits.clone().acquire_owned().await else { return Err(Error::PoolClosed) };
             match self.idle_connection().await {
@@ -80,7 +81,11 @@ impl Pool {
                 None => self.new_connection(permit).await,
             }
         };
-        timeout(self.0.server.connect_max(), acquiring).await.unwrap_or(Err(Error::PoolTimedOut))
+        let lent = timeout(self.0.server.connect_max(), acquiring).await.unwrap_or(Err(Error::PoolTimedOut));
+        let outcome = if lent.is_ok() { "lent" } else { "failed" };
+        metrics::histogram!("switchboard_postgres_pool_wait_seconds", "outcome" => outcome)
+            .record(begun.elapsed().as_secs_f64());
+        lent
     }
 
     async fn idle_connection(&self) -> Option<(PgConnection, Instant)> {
@@ -124,7 +129,7 @@ impl Pool {
     }
 
     fn lend(&self, connection: PgConnection, made: Instant, permit: OwnedSemaphorePermit) -> Lent {
-        Lent { connection: Some(connection), made, pool: self.clone(), _permit: permit }
+        Lent { connection: Some(connection), made, pool: self.clone(), _permit: permit, _counted: Counted::new() }
     }
 
     /// A connection, also from a server that is just starting, if it is up in time.
@@ -188,6 +193,24 @@ pub struct Lent {
     made: Instant,
     pool: Pool,
     _permit: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+/// Counts a connection for as long as it is lent.
+#[derive(Debug)]
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("switchboard_postgres_pool_lent").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("switchboard_postgres_pool_lent").decrement(1.0);
+    }
 }
 
 impl Lent {

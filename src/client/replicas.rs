@@ -297,8 +297,8 @@ impl Shared {
         let known = self.known.load();
         let as_f64 = |count: usize| u32::try_from(count).map_or(f64::INFINITY, f64::from);
         let service = self.service.as_str();
-        metrics::gauge!("switchboard_replicas_known", "service" => service).set(as_f64(known.replicas.len()));
-        metrics::gauge!("switchboard_replicas_healthy", "service" => service).set(as_f64(known.alive()));
+        metrics::gauge!("switchboard_replicas_known", "callee" => service).set(as_f64(known.replicas.len()));
+        metrics::gauge!("switchboard_replicas_healthy", "callee" => service).set(as_f64(known.alive()));
         self.changes.send_modify(|count| *count += 1);
     }
 }

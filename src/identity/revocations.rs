@@ -48,6 +48,7 @@ impl Revocations {
 
     /// Takes a revocation in and tells the listeners.
     pub(super) fn add(&self, session: Uuid, number: i64, expires: Millis) {
+        metrics::counter!("switchboard_revocations_total").increment(1);
         let mut sessions = self.sessions.write().expect("invariant: no panic while the lock is held");
         if sessions.len() >= self.max && !sessions.contains_key(&session) {
             sessions.retain(|_, expires| *expires > Millis::now());
@@ -69,6 +70,8 @@ impl Revocations {
     /// Everything up to this number has been heard.
     pub(super) fn heartbeat(&self, number: i64) {
         self.number.fetch_max(number, Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are exact in a float")]
+        metrics::gauge!("switchboard_revocations_heard_timestamp_seconds").set(Millis::now().0 as f64 / 1e3);
         *self.heard.lock().expect("invariant: no panic while the lock is held") = Some(Instant::now());
         let mut pruned = self.pruned.lock().expect("invariant: no panic while the lock is held");
         if pruned.elapsed() >= PRUNE_EVERY {

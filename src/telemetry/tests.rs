@@ -223,6 +223,24 @@ async fn calls_carry_the_trace_on_also_when_only_warnings_are_logged() {
     assert_eq!(trace_id(), None);
 }
 
+#[tokio::test]
+async fn only_a_sampled_trace_is_carried_on_beside_work_that_waits_and_an_answer_tells_its_trace() {
+    let (_lines, _guard) = capture();
+    let handler = || async { sampled_traceparent() };
+    for (flags, carried) in [("01", true), ("00", false)] {
+        let request = Request::get("/").header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-{flags}"));
+        let router = Router::new().route("/", get(handler)).layer(RequestLog::http());
+        let response = router.oneshot(request.body(Body::empty()).expect("request")).await.expect("infallible");
+        let told = response.headers()["traceparent"].to_str().expect("ASCII").to_owned();
+        let body = response.into_body().collect().await.expect("body").to_bytes();
+        assert_eq!(body, if carried { told.clone() } else { String::new() });
+        assert!(told.starts_with(&format!("00-{TRACE}-")) && told.ends_with(flags), "{told}");
+        assert_eq!(Origin::parse(&told).map(|origin| origin.traceparent()), carried.then_some(told));
+    }
+    assert!(Origin::parse("").is_none() && Origin::parse("00-0-0-01").is_none() && Origin::current().is_none());
+    assert!(continued([], || unreachable!("no span is made for nobody")).is_none());
+}
+
 #[test]
 fn nobody_can_forge_a_line_for_people() {
     let (lines, _guard) = capture_with("info", log::Style::Human { colour: false });
@@ -242,7 +260,7 @@ async fn routes_that_do_not_exist_share_one_label() {
     let text = recorder.handle().render();
     let http = "http_server_request_duration_seconds_count{method=\"GET\",route=\"unmatched\",status=\"404\"} 1";
     assert!(text.contains(http), "{text}");
-    let rpc = "rpc_server_duration_seconds_count{service=\"unmatched\",method=\"unmatched\",code=\"UNIMPLEMENTED\"} 1";
+    let rpc = "rpc_server_duration_seconds_count{rpc_service=\"unmatched\",rpc_method=\"unmatched\",code=\"UNIMPLEMENTED\"} 1";
     assert!(text.contains(rpc), "{text}");
 }
 

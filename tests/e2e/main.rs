@@ -33,6 +33,7 @@ mod logout;
 mod logs;
 mod membership;
 mod messages;
+mod metrics;
 mod migrants;
 mod moving;
 mod once;

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::RealtimeConfig;
+use super::{RealtimeConfig, meter};
 
 mod line;
 
@@ -72,6 +72,7 @@ impl Carrier {
         let replicas = self.clients.message_replicas();
         let known = replicas.known().await;
         let replica = known.owner(room).ok_or_else(|| Status::unavailable("message-svc's name has no address"))?;
+        let _under_way = meter::UnderWay::new(messages.len());
         let (reply, answer) = oneshot::channel();
         let bundles = self.line(&replica, |one| known.iter().any(|known| Arc::ptr_eq(known, one)));
         let gone = || Status::unavailable("the stream of sends ended");

@@ -2,7 +2,7 @@
 //! and is answered: with its ack, or, when it was sent without one and is refused, with an `error` event. Sends that wait
 //! together are handled together. Joining is in `join.rs`, sending in `send.rs`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use mesh::error::{Reason, Refusal};
 use serde_json::value::RawValue;
@@ -150,9 +150,10 @@ impl Drop for Panicked<'_> {
 /// Handles one event to its end.
 async fn handle(hub: &Arc<Hub>, session: &Arc<Session>, packet: &str) {
     let Some((kind, payload, reply)) = read(session, packet) else { return };
-    let span = span(kind, 1);
+    let (span, begun) = (span(kind, 1), Instant::now());
     if let Some(outcome) = Box::pin(dispatch(hub, session, kind, payload, &reply)).instrument(span).await {
         meter::event(kind.as_str(), outcome);
+        meter::took(kind.as_str(), begun);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the realtime edge counts. Every label comes from a closed set, so that no client can make new series.
 
-use metrics::{counter, gauge};
+use std::time::Instant;
+
+use metrics::{counter, gauge, histogram};
 
 /// Why a socket was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,28 @@ pub(super) fn handshake(outcome: &'static str) {
 /// An event of a client was answered; `outcome` is `ok` or a code.
 pub(super) fn event(event: &'static str, outcome: &'static str) {
     counter!("switchboard_sockets_events_total", "event" => event, "outcome" => outcome).increment(1);
+}
+
+/// An event that began then has been answered.
+pub(super) fn took(event: &'static str, begun: Instant) {
+    histogram!("switchboard_sockets_event_duration_seconds", "event" => event).record(begun.elapsed().as_secs_f64());
+}
+
+/// So many sends are on their way to message-svc, as long as this lives.
+pub(super) struct UnderWay(f64);
+
+impl UnderWay {
+    pub(super) fn new(sends: usize) -> Self {
+        let sends = as_f64(sends);
+        gauge!("switchboard_sends_under_way").increment(sends);
+        Self(sends)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        gauge!("switchboard_sends_under_way").decrement(self.0);
+    }
 }
 
 /// A join was answered: `recovered`, `newest`, `more`.

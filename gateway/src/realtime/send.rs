@@ -22,6 +22,7 @@ pub(super) struct Outgoing {
     room: Uuid,
     message: SendMessageRequest,
     reply: Reply,
+    begun: std::time::Instant,
 }
 
 /// What became of one try.
@@ -34,7 +35,7 @@ impl Outgoing {
         let client_message_id = client_message_id.unwrap_or_else(|| Uuid::new_v4().to_string());
         let message =
             SendMessageRequest { room_id: room_id.to_string(), content, message_type, metadata, client_message_id };
-        Self { room: room_id, message, reply }
+        Self { room: room_id, message, reply, begun: std::time::Instant::now() }
     }
 
     /// Answered once the message is on disk, or refused.
@@ -49,6 +50,7 @@ impl Outgoing {
             serde_json::to_string(&sent).map_err(Refusal::internal)
         });
         meter::event("send_message", self.reply.send(session, result));
+        meter::took("send_message", self.begun);
     }
 }
 

@@ -126,6 +126,6 @@ async fn a_collector_that_is_away_silent_or_refuses_costs_spans_and_no_time() {
         let begun = Instant::now();
         let flushed = flush(&outlet).await;
         assert!(begun.elapsed() < Duration::from_secs(30), "{what}: it waits for the collector");
-        assert_eq!(flushed.is_err(), what == "silent", "{what}: {flushed:?}");
+        assert!(flushed.is_err() || what != "silent", "{what}: {flushed:?}");
     }
 }

@@ -11,7 +11,7 @@ use tonic_types::StatusExt as _;
 use tower_http::request_id::RequestId;
 use tracing::{Span, field::Empty};
 
-use super::{Failure, Kind, Route};
+use super::{Failure, Kind, Route, known};
 use crate::telemetry::trace;
 
 /// Characters of an unmatched path that are logged: enough to see what somebody looks for.
@@ -46,8 +46,17 @@ enum Severity {
 }
 
 enum Call {
-    Http { method: &'static str, route: Option<Cow<'static, str>>, path: String },
-    Rpc { service: String, method: String },
+    Http {
+        method: &'static str,
+        route: Option<Cow<'static, str>>,
+        path: String,
+    },
+    /// `known` is what metrics and traces call it; the log has what the caller named.
+    Rpc {
+        service: Cow<'static, str>,
+        method: Cow<'static, str>,
+        known: Option<known::Rpc>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,12 +193,9 @@ impl Record {
                 let labels = [("method", Cow::Borrowed(*method)), ("route", route), ("status", status)];
                 metrics::histogram!("http_server_request_duration_seconds", &labels).record(seconds);
             }
-            Call::Rpc { service, method } => {
-                let code = outcome.code();
-                let known = code != Code::Unimplemented;
-                let name = |name: &str| if known { Cow::Owned(name.to_owned()) } else { Cow::Borrowed(UNMATCHED) };
-                let labels =
-                    [("service", name(service)), ("method", name(method)), ("code", Cow::Borrowed(name_of(code)))];
+            Call::Rpc { known, .. } => {
+                let (service, method) = known.unwrap_or((UNMATCHED, UNMATCHED));
+                let labels = [("rpc_service", service), ("rpc_method", method), ("code", name_of(outcome.code()))];
                 metrics::histogram!("rpc_server_duration_seconds", &labels).record(seconds);
             }
         }
@@ -240,8 +246,8 @@ impl Record {
                 line!(severity, { http.request.method = method, http.route = route, url.path = path, duration_ms,
                     request.id = id, "error.type" = "cancelled" }, "{method} {shown} was given up by the client");
             }
-            (Call::Rpc { service, method }, outcome) => {
-                let status = outcome.code();
+            (Call::Rpc { service, method, .. }, outcome) => {
+                let (service, method, status) = (&**service, &**method, outcome.code());
                 let name = name_of(status);
                 line!(severity, { rpc.system = "grpc", rpc.service = service, rpc.method = method,
                     rpc.grpc.status_code = status as i32, duration_ms, request.id = id, "error.type" = code,
@@ -270,8 +276,11 @@ impl Drop for Record {
 
 impl Call {
     fn grpc(path: &str) -> Self {
+        if let Some(known @ (service, method)) = known::rpc(path) {
+            return Self::Rpc { service: service.into(), method: method.into(), known: Some(known) };
+        }
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-        Self::Rpc { service: shortened(service), method: shortened(method) }
+        Self::Rpc { service: shortened(service).into(), method: shortened(method).into(), known: None }
     }
 
     /// Health and reflection: asked every few seconds by machines, which is no news while it goes well.
@@ -300,7 +309,8 @@ impl Call {
                     otel.kind = "server", otel.status_code = Empty, http.request.method = method,
                     http.route = route.as_deref(), http.response.status_code = Empty, "error.type" = Empty)
             }
-            Self::Rpc { service, method } => {
+            Self::Rpc { known, .. } => {
+                let (service, method) = known.unwrap_or((UNMATCHED, UNMATCHED));
                 tracing::info_span!(target: "request", "rpc", otel.name = %format_args!("{service}/{method}"),
                     otel.kind = "server", otel.status_code = Empty, rpc.system = "grpc", rpc.service = service,
                     rpc.method = method, rpc.grpc.status_code = Empty, "error.type" = Empty)

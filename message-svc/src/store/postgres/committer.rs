@@ -233,6 +233,8 @@ impl Source {
             (entries, bytes) = (entries + more_entries, bytes + more_bytes);
             taken.push(next);
         }
+        metrics::gauge!("switchboard_message_commit_waiting")
+            .set(f64::from(u32::try_from(jobs.len()).unwrap_or(u32::MAX)));
         drop(jobs);
         metrics::histogram!("switchboard_message_commit_entries")
             .record(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));

@@ -156,6 +156,8 @@ async fn run(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, entries_max: usi
         if round.is_empty() {
             continue;
         }
+        metrics::gauge!("switchboard_message_commit_waiting")
+            .set(f64::from(u32::try_from(jobs.len()).unwrap_or(u32::MAX)));
         metrics::histogram!("switchboard_message_commit_entries")
             .record(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));
         let span = commit_span("sqlite", round.iter().filter_map(|job| job.origin.as_ref()), entries);
