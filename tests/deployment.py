@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""The files of deployment against their schemas, against each other and against the product: Dockerfile, compose.yaml, k8s/.
+"""The files of deployment against their schemas, against each other and against the product: Dockerfile, compose.yaml, k8s/,
+alerts, dashboards.
 
     tests/deployment.py FOLDER      the folder that has the binary `switchboard`
 
-It needs hadolint, kubectl, kubernetes-validate and check-jsonschema on the PATH (`.ci/run` pins them) and asks no engine and
+It needs hadolint, promtool, kubectl, kubernetes-validate and check-jsonschema on the PATH (`.ci/run` pins them) and asks no engine and
 no cluster. What those tools cannot know is checked here: that every container is hardened, that every variable is a
 setting of the product, that ports and network edges are the product's, and that each process gets its own keys alone.
 """
 
 import contextlib
 import http.client
+import json
 import os
 import pathlib
 import re
@@ -30,7 +32,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROCESSES = ("gateway", "auth-svc", "user-svc", "message-svc")
 OVERLAYS = ("development", "production")
 # Kinds that operators of the cluster bring; no schema of Kubernetes has them.
-FOREIGN = {"ServiceMonitor", "ServersTransport", "TLSOption"}
+FOREIGN = {"PrometheusRule", "ServiceMonitor", "ServersTransport", "TLSOption"}
 # The oldest Kubernetes that has all we use (`preStop.sleep` for good).
 KUBERNETES = "1.34"
 # Who calls whom: DESIGN's edges. Other teams come by a label of their namespace.
@@ -123,6 +125,91 @@ class Schemas(unittest.TestCase):
                       if each["kind"] == "HorizontalPodAutoscaler" and each["metadata"]["name"] == "gateway")
         name = scaler["spec"]["metrics"][1]["pods"]["metric"]["name"]
         self.assertIn(f'gauge!("{name}")', (ROOT / "gateway/src/realtime/meter.rs").read_text())
+
+
+    def test_the_component_for_traces_names_a_collector_and_lets_pods_reach_it(self):
+        with tempfile.TemporaryDirectory(dir=ROOT / "k8s") as folder:
+            pathlib.Path(folder, "kustomization.yaml").write_text(
+                "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+                "resources: [../overlays/production]\ncomponents: [../components/traces]\n")
+            objects = list(yaml.safe_load_all(run("kubectl", "kustomize", folder)))
+        environment = next(each["data"] for each in objects if each["metadata"]["name"].startswith("switchboard-environment"))
+        shown = settings({name: value for name, value in environment.items() if name.startswith("OTEL_")})
+        endpoint = shown["mesh.telemetry.otlp.endpoint"][0].strip('"')
+        policy = next(each for each in objects if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == "traces")
+        self.assertTrue(endpoint.endswith(f":{policy['spec']['egress'][0]['ports'][0]['port']}"), endpoint)
+
+
+def documented_metrics():
+    """Every metric of docs/metrics.md, and for a histogram what Prometheus makes of it."""
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| (\w+) \|", (ROOT / "docs/metrics.md").read_text(), re.M)
+    ends = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("",), "gauge": ("",)}
+    return {name + end for name, kind in rows for end in ends[kind]}, {name for name, _ in rows}
+
+
+class Observing(unittest.TestCase):
+    """Alerts, dashboards and the runbook: each is there, each fires, and all speak of metrics that there are."""
+
+    NAME = re.compile(r"\b(?:switchboard_[a-z_]+|(?:http|rpc)_server_[a-z_]+)\b")
+    ALERTS = ROOT / "deploy/prometheus/alerts.yaml"
+
+    def alerts(self):
+        return yaml.safe_load(self.ALERTS.read_text())["groups"]
+
+    def test_the_alerts_are_rules_and_each_fires_on_what_it_is_for(self):
+        run("promtool", "check", "rules", str(self.ALERTS))
+        run("promtool", "test", "rules", "deploy/prometheus/alerts.test.yaml")
+        tried = yaml.safe_load((ROOT / "deploy/prometheus/alerts.test.yaml").read_text())["tests"]
+        fired = {case["alertname"] for test in tried for case in test["alert_rule_test"] if case.get("exp_alerts")}
+        self.assertEqual(fired, {rule["alert"] for group in self.alerts() for rule in group["rules"]})
+
+    def test_prometheus_is_configured_as_it_understands(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for source in ("deploy/compose/prometheus.yaml", "deploy/prometheus/alerts.yaml"):
+                text = (ROOT / source).read_text().replace("/etc/prometheus/", f"{folder}/")
+                pathlib.Path(folder, pathlib.Path(source).name).write_text(text)
+            run("promtool", "check", "config", f"{folder}/prometheus.yaml")
+
+    def test_each_alert_has_its_entry_in_the_runbook_and_each_entry_its_alert(self):
+        entries = re.findall(r"^## (Switchboard\w+)$", (ROOT / "docs/runbook.md").read_text(), re.M)
+        rules = [rule for group in self.alerts() for rule in group["rules"]]
+        self.assertEqual(sorted(entries), sorted(rule["alert"] for rule in rules))
+        for rule in rules:
+            self.assertEqual(rule["annotations"]["runbook"], f"docs/runbook.md#{rule['alert'].lower()}")
+            self.assertIn(rule["labels"]["severity"], ("page", "ticket"))
+
+    def test_alerts_and_dashboards_ask_for_metrics_that_there_are(self):
+        series, _ = documented_metrics()
+        dashboard = json.loads((ROOT / "deploy/grafana/switchboard.json").read_text())
+        asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+        self.assertGreater(len(asked), 40)
+        asked += [rule["expr"] for group in self.alerts() for rule in group["rules"]]
+        for expression in asked:
+            names = set(self.NAME.findall(expression))
+            self.assertLessEqual(names, series, expression)
+            self.assertTrue(names or "up{" in expression, expression)
+        # Both ways: what is measured can be seen.
+        text = " ".join(asked)
+        for name in documented_metrics()[1]:
+            self.assertIn(name, text, "no panel and no alert has it")
+
+    def test_the_dashboards_expressions_are_prometheus_own(self):
+        dashboard = json.loads((ROOT / "deploy/grafana/switchboard.json").read_text())
+        asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+        rules = [{"record": f"panel:{number}", "expr": text.replace("$__rate_interval", "5m").replace("$instance", ".*")}
+                 for number, text in enumerate(asked)]
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}, file)
+            file.flush()
+            run("promtool", "check", "rules", file.name)
+
+    def test_the_runbook_speaks_of_metrics_that_there_are(self):
+        for name in set(self.NAME.findall((ROOT / "docs/runbook.md").read_text())):
+            self.assertIn(name, documented_metrics()[1])
+
+    def test_kubernetes_has_the_same_alerts(self):
+        rule = yaml.safe_load((ROOT / "k8s/components/monitoring/prometheus-rule.yaml").read_text())
+        self.assertEqual(rule["spec"]["groups"], self.alerts())
 
 
 class Hardening(unittest.TestCase):

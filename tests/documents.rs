@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -14,6 +14,7 @@ const DOCUMENTS: [&str; 13] = [
     "docs/deploy.md",
     "docs/errors.md",
     "docs/metrics.md",
+    "docs/runbook.md",
     "docs/scale.md",
     "docs/security/asvs.md",
     "docs/security/controls.md",
