@@ -5,8 +5,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "switchboard/auth/v1/admin.proto",
+    "switchboard/auth/v1/api_key.proto",
     "switchboard/auth/v1/auth.proto",
     "switchboard/auth/v1/factor.proto",
     "switchboard/message/v1/message.proto",

@@ -12,11 +12,13 @@ use uuid::Uuid;
 
 use crate::{
     config::MeshConfig,
-    identity::{Identity, ServiceName, SessionCheck, TokenError},
+    error::{Reason, Refusal},
+    identity::{Identity, Scope, ServiceName, SessionCheck, TokenError, UserCaller},
     proto::{
         auth::v1::{
-            CheckTokenRequest, admin_service_client::AdminServiceClient, auth_service_client::AuthServiceClient,
-            auth_service_server, factor_service_client::FactorServiceClient,
+            CheckApiKeyRequest, CheckTokenRequest, admin_service_client::AdminServiceClient,
+            api_key_service_client::ApiKeyServiceClient, auth_service_client::AuthServiceClient, auth_service_server,
+            factor_service_client::FactorServiceClient,
         },
         message::v1::{
             message_service_client::MessageServiceClient, message_service_server,
@@ -25,6 +27,7 @@ use crate::{
         user::v1::{user_service_client::UserServiceClient, user_service_server},
     },
     telemetry,
+    time::Millis,
 };
 
 mod place;
@@ -100,6 +103,12 @@ impl Clients {
     #[must_use]
     pub fn admin(&self) -> AdminServiceClient<Route> {
         AdminServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
+    }
+
+    /// auth-svc, for service accounts and their keys.
+    #[must_use]
+    pub fn api_key(&self) -> ApiKeyServiceClient<Route> {
+        ApiKeyServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
     }
 
     /// auth-svc, for second factors.
@@ -248,6 +257,39 @@ impl SessionCheck for AskAuth {
             Err(status) if status.code() == Code::Unauthenticated => Err(TokenError::Revoked),
             Err(_) => Err(TokenError::Unchecked),
         }
+    }
+
+    async fn api_key(&self, key: &str) -> Result<UserCaller, TokenError> {
+        let bearer = self.identity.upgrade().ok_or(TokenError::Unchecked)?.assertion(ServiceName::Auth, None);
+        let message = CheckApiKeyRequest { key: key.to_owned() };
+        let asked = self.clients.retry(|| {
+            let (mut auth, request) = (self.clients.auth(), request(message.clone(), &bearer, self.deadline));
+            async move { auth.check_api_key(request).await }
+        });
+        let answer = match asked.await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => {
+                let reason = Refusal::from_status(&status).reason;
+                let known = [
+                    (Reason::TokenInvalid, TokenError::Invalid),
+                    (Reason::TokenExpired, TokenError::Expired),
+                    (Reason::TokenRevoked, TokenError::Revoked),
+                ];
+                return Err(known
+                    .iter()
+                    .find(|(one, _)| *one == reason)
+                    .map_or(TokenError::Unchecked, |(_, error)| *error));
+            }
+        };
+        let id = |text: &str| Uuid::try_parse(text).ok().ok_or(TokenError::Unchecked);
+        Ok(UserCaller {
+            user_id: id(&answer.user_id)?,
+            session_id: Some(id(&answer.key_id)?),
+            roles: answer.roles,
+            expires: answer.expire_time.map(Millis::from),
+            via: None,
+            scopes: Some(answer.scopes.iter().filter_map(|name| Scope::from_name(name)).collect()),
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use tower::{Layer, Service};
 use crate::{
     config::GrpcLimits,
     error::{Reason, Refusal},
-    identity::Identity,
+    identity::{self, Caller, Identity, UserCaller},
     proto, telemetry,
 };
 
@@ -152,6 +152,9 @@ impl Gate {
             let caller = self.identity.authenticate(&metadata).await;
             *request.headers_mut() = metadata.into_headers();
             if let Some(caller) = caller? {
+                if let Caller::User(UserCaller { scopes: Some(scopes), .. }) = &caller {
+                    identity::require(scopes, request.uri().path())?;
+                }
                 request.extensions_mut().insert(caller);
             }
         }

@@ -1,6 +1,6 @@
 //! Who calls: it verifies access tokens and assertions (cached), knows auth-svc's keys and revocations, and signs this
 //! process' own assertions. It trusts no bare user id. `identity/token.rs` has the token formats, `revocations.rs` what
-//! has been revoked, `follow.rs` the task that learns of it.
+//! has been revoked, `follow.rs` the task that learns of it, `scope.rs` what API keys may do.
 
 use std::{
     collections::HashMap,
@@ -29,12 +29,15 @@ use crate::{
 mod follow;
 mod probe;
 mod revocations;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod token;
 
 pub use follow::follow;
 pub use probe::KeysProbe;
+pub use scope::Scope;
+pub(crate) use scope::require;
 pub use token::{ACCESS_TYPE, AccessClaims};
 
 /// The services that may speak for themselves.
@@ -85,13 +88,16 @@ pub struct UserCaller {
     pub expires: Option<Millis>,
     /// The service that speaks for them, if one does.
     pub via: Option<ServiceName>,
+    /// What a service account may do with the API key that it calls with, whose id stands as the session's; none for
+    /// people, who may do all that is theirs.
+    pub scopes: Option<Vec<Scope>>,
 }
 
 impl UserCaller {
     /// A user without a token that says more.
     #[must_use]
     pub fn new(user_id: Uuid, session_id: Option<Uuid>) -> Self {
-        Self { user_id, session_id, roles: Vec::new(), expires: None, via: None }
+        Self { user_id, session_id, roles: Vec::new(), expires: None, via: None, scopes: None }
     }
 }
 
@@ -142,12 +148,19 @@ pub trait SessionCheck: Send + Sync {
     /// # Errors
     /// [`TokenError::Revoked`] when it is not, [`TokenError::Unchecked`] when nobody can tell.
     async fn check(&self, session: Uuid) -> Result<(), TokenError>;
+
+    /// Whose API key this is, if it is good now.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`], [`TokenError::Expired`] or [`TokenError::Revoked`] when it is not,
+    /// [`TokenError::Unchecked`] when nobody can tell.
+    async fn api_key(&self, key: &str) -> Result<UserCaller, TokenError>;
 }
 
 /// A verified assertion and until when it is good.
 type Verified = (Caller, i64);
 /// Whom an assertion is for, and the user, session and roles that it speaks for.
-type Speech = (ServiceName, Option<(Uuid, Option<Uuid>, Vec<String>)>);
+type Speech = (ServiceName, Option<(Uuid, Option<Uuid>, Vec<String>, Option<Vec<Scope>>)>);
 
 /// What one process knows about callers.
 pub struct Identity {
@@ -164,6 +177,7 @@ pub struct Identity {
     check: OnceLock<Arc<dyn SessionCheck>>,
     access_verified: moka::sync::Cache<[u8; 32], Arc<AccessClaims>>,
     assertions_verified: moka::sync::Cache<[u8; 32], Arc<Verified>>,
+    keys_verified: moka::sync::Cache<[u8; 32], Arc<UserCaller>>,
     assertions_made: moka::sync::Cache<Speech, Arc<str>>,
     meter: Meter,
 }
@@ -194,6 +208,13 @@ impl std::fmt::Debug for Identity {
 
 /// How long a made assertion is handed out again: half of its life, so that it is good for as long on arrival.
 const ASSERTION_REUSE: Duration = Duration::from_secs(30);
+/// How long what auth-svc has said of an API key counts before it is asked again, which is also how it learns that the key
+/// is in use. Its revocation is heard of at once, like that of a session.
+const KEY_REUSE: Duration = Duration::from_secs(60);
+/// What every API key begins with.
+pub const API_KEY_PREFIX: &str = "sbk_";
+/// The longest text that is asked about.
+const API_KEY_BYTES_MAX: usize = 128;
 /// How long another service's public key is used before the file is looked at again.
 const SERVICE_KEY_REUSE: Duration = Duration::from_secs(60);
 
@@ -225,6 +246,10 @@ impl Identity {
             check: OnceLock::new(),
             access_verified: moka::sync::Cache::new(config.identity.verified_max),
             assertions_verified: moka::sync::Cache::new(config.identity.verified_max),
+            keys_verified: moka::sync::Cache::builder()
+                .max_capacity(config.identity.verified_max)
+                .time_to_live(KEY_REUSE)
+                .build(),
             assertions_made: moka::sync::Cache::builder()
                 .max_capacity(config.identity.verified_max)
                 .time_to_live(ASSERTION_REUSE)
@@ -359,11 +384,14 @@ impl Identity {
         self.caller(token).await.map(Some)
     }
 
-    /// The caller that a token names: an access token's user, or whom a service asserts.
+    /// The caller that a token names: an access token's user, an API key's service account, or whom a service asserts.
     ///
     /// # Errors
     /// When it is not good.
     pub async fn caller(&self, token: &str) -> Result<Caller, Refusal> {
+        if token.starts_with(API_KEY_PREFIX) {
+            return Ok(Caller::User(self.verify_key(token).await?));
+        }
         let key = fingerprint(token);
         if let Some(verified) = self.assertions_verified.get(&key) {
             self.meter.hits.increment(1);
@@ -377,6 +405,29 @@ impl Identity {
             return self.accept(&verified).await;
         }
         Ok(Caller::User(self.verify_access(token).await?.caller()))
+    }
+
+    /// Verifies an API key: by what auth-svc has said of it within the last minute, and by what has been revoked since.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn verify_key(&self, key: &str) -> Result<UserCaller, TokenError> {
+        let found = fingerprint(key);
+        let caller = match self.keys_verified.get(&found) {
+            Some(caller) => caller,
+            None => {
+                let check = self.check.get().filter(|_| key.len() <= API_KEY_BYTES_MAX);
+                let asked = check.ok_or(TokenError::Invalid)?.api_key(key).await?;
+                let caller = Arc::new(asked);
+                self.keys_verified.insert(found, caller.clone());
+                caller
+            }
+        };
+        if caller.expires.is_none_or(|at| at <= Millis::now()) {
+            return Err(TokenError::Expired);
+        }
+        self.check_session(caller.session_id.ok_or(TokenError::Invalid)?).await?;
+        Ok((*caller).clone())
     }
 
     async fn accept(&self, (caller, expires): &Verified) -> Result<Caller, Refusal> {
@@ -401,6 +452,7 @@ impl Identity {
                 roles: claims.roles,
                 expires: None,
                 via: Some(from),
+                scopes: claims.scp.as_deref().map(Scope::split),
             }),
         };
         Ok((caller, claims.exp))
@@ -427,7 +479,8 @@ impl Identity {
     /// An assertion of this service for a callee, on behalf of a user or of itself; good for half a minute and more.
     #[must_use]
     pub fn assertion(&self, callee: ServiceName, on_behalf: Option<&UserCaller>) -> Arc<str> {
-        let key = (callee, on_behalf.map(|user| (user.user_id, user.session_id, user.roles.clone())));
+        let key =
+            (callee, on_behalf.map(|user| (user.user_id, user.session_id, user.roles.clone(), user.scopes.clone())));
         self.assertions_made
             .get_with(key, || token::Assertion::new(self.service, callee, on_behalf).sign(&self.signing).into())
     }

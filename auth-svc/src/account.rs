@@ -13,6 +13,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
 use crate::{
+    api_key::{ApiKeyLimits, SERVICE_ROLE},
     audit::{Entry, Event, Failures},
     error::Error,
     factor::{Binding, Factors},
@@ -173,6 +174,14 @@ pub struct Account {
     pub updated_at: Millis,
 }
 
+impl Account {
+    /// Whether programs call as it, and nobody logs in to it.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        self.roles.iter().any(|role| role == SERVICE_ROLE)
+    }
+}
+
 /// Somebody who registers, checked.
 #[derive(Debug)]
 pub struct Registration {
@@ -213,6 +222,8 @@ pub struct Accounts {
     pub registration: RegistrationMode,
     /// How many may be invited.
     pub invitations: InvitationLimits,
+    /// How many API keys, and for how long.
+    pub api_keys: ApiKeyLimits,
 }
 
 impl Accounts {

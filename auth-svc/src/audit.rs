@@ -88,6 +88,12 @@ events! {
     InvitationRevoked = "invitation.revoked";
     /// A new key was made that signs access tokens; the detail has its id and from when on it does.
     KeyRotated = "key.rotated";
+    /// A service account was made; the detail has its name.
+    ServiceAccountCreated = "service_account.created";
+    /// An API key was made; the detail has its id and its scopes.
+    ApiKeyCreated = "api_key.created";
+    /// An API key was revoked; the detail has its id.
+    ApiKeyRevoked = "api_key.revoked";
     /// The audit log was read as a whole.
     AuditExported = "audit.exported";
     /// What a newer version wrote and this one does not know.

@@ -10,6 +10,7 @@ use mesh::config::{Loader, MeshConfig, Problems, Secret, Section, StoreLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    api_key::ApiKeyLimits,
     factor::FactorLimits,
     invitation::{InvitationLimits, RegistrationMode},
     outbox::OutboxLimits,
@@ -68,6 +69,12 @@ pub struct AuthSection {
     /// Invitations that have not expired, used or not; more are refused. Default 1,000: more than people hand out in a
     /// week, and a bound on what a lost admin's session can prepare.
     pub invitations_max: u32,
+    /// Days that an API key is good, unless its maker says otherwise. Default 365: a key that is never renewed is one that
+    /// nobody remembers.
+    pub api_key_days: u32,
+    /// API keys of one service account that have not expired; more are refused. Default 20: two for each program that calls
+    /// as it, so that one can follow the other.
+    pub api_keys_per_account_max: u32,
     /// Seconds that an access token lives, from 60 to 30 days. Default 900: what a stolen one is worth, since its
     /// session can be revoked at any time. A client that never refreshes needs 2,592,000.
     pub access_ttl_secs: u64,
@@ -148,6 +155,8 @@ impl Default for AuthSection {
             registration: RegistrationMode::Open,
             invitation_secs: 7 * DAY_SECS,
             invitations_max: 1_000,
+            api_key_days: 365,
+            api_keys_per_account_max: 20,
             access_ttl_secs: 900,
             key_days: 90,
             key_lead_secs: 600,
@@ -191,6 +200,8 @@ impl Section for AuthSection {
         problems.range("store_readers", self.store_readers, 1, 64);
         problems.range("invitation_secs", self.invitation_secs, 60, 90 * DAY_SECS);
         problems.range("invitations_max", self.invitations_max, 1, 1_000_000);
+        problems.range("api_key_days", self.api_key_days, 1, 1_095);
+        problems.range("api_keys_per_account_max", self.api_keys_per_account_max, 1, 10_000);
         problems.range("access_ttl_secs", self.access_ttl_secs, 60, 30 * DAY_SECS);
         problems.range("key_days", self.key_days, 0, 3_650);
         problems.range("key_lead_secs", self.key_lead_secs, 1, 30 * DAY_SECS);
@@ -277,6 +288,13 @@ impl AuthSection {
 
     pub(crate) fn invitations(&self) -> InvitationLimits {
         InvitationLimits { life: Duration::from_secs(self.invitation_secs), open_max: self.invitations_max }
+    }
+
+    pub(crate) fn api_keys(&self) -> ApiKeyLimits {
+        ApiKeyLimits {
+            life: Duration::from_secs(u64::from(self.api_key_days) * DAY_SECS),
+            per_account_max: self.api_keys_per_account_max,
+        }
     }
 
     pub(crate) fn factors(&self) -> FactorLimits {

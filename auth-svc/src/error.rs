@@ -41,6 +41,12 @@ pub enum Error {
         "There are 16 signing keys whose tokens may still be good: wait until those of the oldest have expired, or withdraw them all at once"
     )]
     KeysFull,
+    /// No API key has the id.
+    #[error("There is no such API key")]
+    ApiKeyNotFound,
+    /// The service account has as many keys as it may.
+    #[error("The service account has as many keys as it may (auth.api_keys_per_account_max); revoke one first")]
+    ApiKeysFull,
     /// Unknown account or wrong password; nobody learns which.
     #[error("Invalid credentials")]
     InvalidCredentials,
@@ -125,14 +131,14 @@ impl From<Error> for Refusal {
             Error::RegistrationClosed => Reason::RegistrationClosed,
             Error::InvitationRequired => Reason::InvitationRequired,
             Error::InvitationInvalid => Reason::InvitationInvalid,
-            Error::InvitationsFull | Error::KeysFull => Reason::Conflict,
+            Error::InvitationsFull | Error::KeysFull | Error::ApiKeysFull => Reason::Conflict,
             Error::Unauthorized => Reason::Unauthorized,
             Error::ReauthenticationRequired => Reason::ReauthenticationRequired,
             Error::MfaRequired => Reason::MfaRequired,
             Error::MfaCodeInvalid => Reason::MfaCodeInvalid,
             Error::MfaHeld(wait) => return Self::new(Reason::RateLimited, message).with_retry_after(wait),
             Error::FactorExists => Reason::Conflict,
-            Error::FactorMissing | Error::InvitationNotFound => Reason::NotFound,
+            Error::FactorMissing | Error::InvitationNotFound | Error::ApiKeyNotFound => Reason::NotFound,
             Error::TokenInvalid => Reason::TokenInvalid,
             Error::TokenExpired => Reason::TokenExpired,
             Error::TokenRevoked => Reason::TokenRevoked,

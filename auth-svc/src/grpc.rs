@@ -1,5 +1,5 @@
 //! The surface: each handler converts, authorises, calls the domain and encodes. The proto's comments are the spec.
-//! What only admins may call is in `grpc/admin.rs`, second factors in `grpc/factor.rs`, what is converted how in
+//! What only admins may call is in `grpc/admin.rs` and `grpc/api_key.rs`, second factors in `grpc/factor.rs`, what is converted how in
 //! `grpc/convert.rs`, the stream of revocations in `grpc/watch.rs`, and the way to user-svc in `grpc/profiles.rs`.
 
 use std::sync::Arc;
@@ -25,12 +25,14 @@ use crate::{
 };
 
 mod admin;
+mod api_key;
 mod convert;
 mod factor;
 mod profiles;
 mod watch;
 
 pub use admin::AdminApi;
+pub use api_key::ApiKeyApi;
 pub use factor::FactorApi;
 pub use profiles::UserService;
 
@@ -234,9 +236,15 @@ impl pb::auth_service_server::AuthService for AuthApi {
             return Err(Refusal::field("session_id", "must be empty when access_token is given").into());
         }
         let id = text::uuid("session_id", &message.session_id).map_err(convert::violation)?;
-        let session = self.sessions.alive(SessionId(id)).await.map_err(refuse)?;
-        let account = self.accounts.account(session.user_id).await.map_err(refuse)?;
-        Ok(Response::new(convert::checked_session(&session, account.roles)))
+        let (user, expires_at) = self.sessions.alive_or_key(SessionId(id)).await.map_err(refuse)?;
+        let account = self.accounts.account(user).await.map_err(refuse)?;
+        Ok(Response::new(convert::checked_session(id, account, expires_at)))
+    }
+
+    async fn check_api_key(&self, request: Request<pb::CheckApiKeyRequest>) -> Answer<pb::CheckApiKeyResponse> {
+        identity::service(&request, &ServiceName::ALL)?;
+        let (key, roles) = self.sessions.check_api_key(&request.get_ref().key).await.map_err(refuse)?;
+        Ok(Response::new(api_key::checked(key, roles)))
     }
 
     async fn spend_ws_token(&self, request: Request<pb::SpendWsTokenRequest>) -> Answer<pb::SpendWsTokenResponse> {

@@ -10,6 +10,7 @@
 //! | `session.rs` | sessions from opening to end, and what a token of one is worth |
 //! | `proof.rs` | how and when a session has proved whose it is: what sensitive calls ask for |
 //! | `role.rs`, `operator.rs` | who may do more; what is done at the command line |
+//! | `api_key.rs` | service accounts and their API keys |
 //! | `audit.rs` | security events: who, what, on whom, from where |
 //! | `place.rs` | roughly where an address is |
 //! | `password.rs` | Argon2id on a bounded pool |
@@ -28,16 +29,15 @@ use async_trait::async_trait;
 use mesh::{
     client::Clients,
     grpc::Health,
-    identity::{Identity, ServiceName, SessionCheck, TokenError},
+    identity::{Identity, ServiceName, SessionCheck, TokenError, UserCaller},
     keys::KeyError,
     ops::{Awaited, Ops, Probe},
     proto::auth::v1::{
-        admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer,
-        factor_service_server::FactorServiceServer,
+        admin_service_server::AdminServiceServer, api_key_service_server::ApiKeyServiceServer,
+        auth_service_server::AuthServiceServer, factor_service_server::FactorServiceServer,
     },
     serve::{BindError, Listeners, bind, serve_named},
     shutdown::Sequence,
-    time::Millis,
 };
 use tokio::{
     net::TcpListener,
@@ -49,6 +49,7 @@ use tonic::{server::NamedService, service::Routes};
 use uuid::Uuid;
 
 pub mod account;
+pub mod api_key;
 pub mod audit;
 pub mod config;
 pub mod error;
@@ -76,7 +77,7 @@ pub use config::Config;
 use account::Accounts;
 use audit::Failures;
 use factor::Factors;
-use grpc::{AdminApi, AuthApi, FactorApi, UserService};
+use grpc::{AdminApi, ApiKeyApi, AuthApi, FactorApi, UserService};
 use outbox::Outbox;
 use password::Passwords;
 use place::Places;
@@ -203,10 +204,14 @@ async fn serve_with(
     let limit = config.mesh.grpc.message_bytes_max;
     let admin = AdminServiceServer::new(AdminApi(service.api.clone())).max_decoding_message_size(limit);
     let factors = FactorServiceServer::new(FactorApi(service.api.clone())).max_decoding_message_size(limit);
+    let keys_api = ApiKeyServiceServer::new(ApiKeyApi(service.api.clone())).max_decoding_message_size(limit);
     let api = AuthServiceServer::from_arc(service.api).max_decoding_message_size(limit);
-    let beside =
-        [<AdminServiceServer<AdminApi> as NamedService>::NAME, <FactorServiceServer<FactorApi> as NamedService>::NAME];
-    let routes = Routes::new(api).add_service(admin).add_service(factors);
+    let beside = [
+        <AdminServiceServer<AdminApi> as NamedService>::NAME,
+        <ApiKeyServiceServer<ApiKeyApi> as NamedService>::NAME,
+        <FactorServiceServer<FactorApi> as NamedService>::NAME,
+    ];
+    let routes = Routes::new(api).add_service(admin).add_service(keys_api).add_service(factors);
     let (router, health) =
         mesh::grpc::router_with::<AuthServiceServer<AuthApi>>(routes, &beside, identity, &config.mesh.grpc);
     operations.store.arrived(Arc::new(StoreProbe(store.clone())));
@@ -250,6 +255,7 @@ async fn tell_keys(identity: Arc<Identity>, mut keys: watch::Receiver<Arc<signin
 async fn serving(health: &Health, serving: bool) {
     health.set_serving::<AuthServiceServer<AuthApi>>(serving).await;
     health.set_serving::<AdminServiceServer<AdminApi>>(serving).await;
+    health.set_serving::<ApiKeyServiceServer<ApiKeyApi>>(serving).await;
     health.set_serving::<FactorServiceServer<FactorApi>>(serving).await;
 }
 
@@ -284,7 +290,6 @@ impl Service {
         let (issuer, audience) = (&mesh.identity.issuer, &mesh.identity.audience);
         let access = AccessTokens::new(keys.follow(), issuer, audience, auth.access_ttl());
         identity.set_keys(access.keys().jwks());
-        identity.set_check(Arc::new(AskStore(store.clone())));
         let listener = Arc::new(ThisProcess(identity.clone()));
         let sessions = Arc::new(Sessions {
             store: store.clone(),
@@ -293,6 +298,7 @@ impl Service {
             feed: Feed::new(store.clone(), listener, auth.feed(), stop.clone()),
             limits: auth.sessions(),
         });
+        identity.set_check(Arc::new(AskStore(sessions.clone())));
         let limits = auth.outbox();
         let profiles =
             UserService { clients: Clients::connect(mesh), identity: identity.clone(), deadline: limits.patience };
@@ -310,6 +316,7 @@ impl Service {
             outbox: outbox.clone(),
             registration: auth.registration,
             invitations: auth.invitations(),
+            api_keys: auth.api_keys(),
         };
         let api = AuthApi { accounts, sessions: sessions.clone(), places: Places::open(&auth.places)? };
         Ok(Self { api: Arc::new(api), sessions, outbox, failures })
@@ -341,21 +348,40 @@ impl Listener for ThisProcess {
     }
 }
 
-/// When the feed is behind, the gate asks the store itself.
-struct AskStore(Arc<dyn Store>);
+/// When the feed is behind, and for API keys, the gate asks the store itself.
+struct AskStore(Arc<Sessions>);
 
 #[async_trait]
 impl SessionCheck for AskStore {
     async fn check(&self, session: Uuid) -> Result<(), TokenError> {
-        match self.0.session(SessionId(session)).await {
-            Ok(Some(session)) if session.ended_at.is_none() && session.expires_at > Millis::now() => Ok(()),
-            Ok(_) => Err(TokenError::Revoked),
-            Err(error) => {
-                tracing::error!(error.message = error.cause(), "a session cannot be looked up");
-                Err(TokenError::Unchecked)
-            }
+        match self.0.alive_or_key(SessionId(session)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(judged(error, TokenError::Revoked)),
         }
     }
+
+    async fn api_key(&self, key: &str) -> Result<UserCaller, TokenError> {
+        let checked = self.0.check_api_key(key).await;
+        let (key, roles) = checked.map_err(|error| judged(error, TokenError::Invalid))?;
+        Ok(UserCaller {
+            roles,
+            expires: Some(key.expires_at),
+            scopes: Some(key.scopes),
+            ..UserCaller::new(key.account.0, Some(key.id))
+        })
+    }
+}
+
+/// What a refusal is to the gate; that the store cannot be asked is no word about who asked.
+fn judged(error: error::Error, refused: TokenError) -> TokenError {
+    if let error::Error::Store(error) = error {
+        tracing::error!(error.message = error.cause(), "a session or key cannot be looked up");
+        return TokenError::Unchecked;
+    }
+    if matches!(error, error::Error::TokenExpired) && refused == TokenError::Invalid {
+        return TokenError::Expired;
+    }
+    refused
 }
 
 /// The store, as `/ready` sees it. user-svc is no condition: the outbox waits for it.

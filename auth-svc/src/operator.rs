@@ -77,6 +77,9 @@ async fn promote_in(
     operator: &str,
 ) -> Result<Account, OperatorError> {
     let found = store.credentials(login).await?.ok_or(OperatorError::NoAccount)?;
+    if found.account.is_service() {
+        return Err(OperatorError::Refused("a service account has no role".to_owned()));
+    }
     let (user_id, now) = (found.account.id, Millis::now());
     let entry = Entry::new(Event::RoleSet, &Client::default(), now).by(Actor::Operator(operator.to_owned()));
     let change = RoleChange {

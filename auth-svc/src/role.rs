@@ -57,10 +57,14 @@ impl Accounts {
     /// Gives an account a role. One that loses something by it loses its sessions too.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`]; [`Error::Invalid`] when an admin would lower themselves, which could leave none.
+    /// [`Error::UserNotFound`]; [`Error::Invalid`] when an admin would lower themselves, which could leave none, and for a
+    /// service account.
     pub async fn set_role(&self, user: UserId, role: Role, by: Actor, client: &Client) -> Result<Account, Error> {
         if by == Actor::User(user) && role < Role::Admin {
             return Err(Error::field("role", "of your own account can be lowered by another admin alone"));
+        }
+        if self.store.account(user).await?.is_some_and(|account| account.is_service()) {
+            return Err(Error::field("user_id", "is a service account's: what it may do is in its keys' scopes"));
         }
         let now = Millis::now();
         let change = RoleChange {

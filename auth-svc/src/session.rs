@@ -323,6 +323,18 @@ impl Sessions {
         if session.expires_at <= Millis::now() { Err(Error::TokenExpired) } else { Ok(session) }
     }
 
+    /// Whose the session of this id is and until when it is alive, or the API key, whose id may stand in its place.
+    ///
+    /// # Errors
+    /// As [`Sessions::alive`].
+    pub async fn alive_or_key(&self, id: SessionId) -> Result<(UserId, Millis), Error> {
+        match self.alive(id).await {
+            Ok(session) => Ok((session.user_id, session.expires_at)),
+            Err(Error::TokenRevoked) => self.alive_key(id.0).await.map(|key| (key.account, key.expires_at)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Spends a WebSocket token's id; the user's roles, and when the session ends unless it is used before.
     ///
     /// # Errors

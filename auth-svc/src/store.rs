@@ -1,5 +1,6 @@
 //! What auth-svc keeps, as a trait whose docs are the contract; `store/contract.rs` holds every backend to it. What is about
-//! one noun alone is a trait of its own that this one includes (`store/invitations.rs`, `store/signing_keys.rs`).
+//! one noun alone is a trait of its own that this one includes (`store/invitations.rs`, `store/signing_keys.rs`,
+//! `store/api_keys.rs`).
 //! Every call that writes is one atomic step: all of it is on disk when it answers, or nothing of it happened. Callers
 //! give the time, so that a test can choose it. Only the files under `store/` name a database.
 
@@ -14,10 +15,11 @@ use crate::{
     outbox::Delivery,
     proof::Method,
     refresh::RefreshHash,
-    revocation::{Revocation, RevocationPage},
+    revocation::RevocationPage,
     session::{Session, SessionId},
 };
 
+mod api_keys;
 mod backend;
 #[cfg(test)]
 pub(crate) mod contract;
@@ -27,6 +29,7 @@ pub mod postgres;
 mod signing_keys;
 pub mod sqlite;
 
+pub use api_keys::{ApiKeyStore, KeyMade, NewApiKey, NewServiceAccount};
 pub use backend::{file, house, migrate, open, sqlite_file};
 pub use invitations::{InvitationStore, NewInvitation};
 pub use signing_keys::{KEYS_MAX, KeyRecord, KeyRotated, KeyRotation, KeyStore};
@@ -422,7 +425,7 @@ pub struct SessionCursor {
 /// Accounts, sessions, second factors, revocations, spent WebSocket tokens and the outbox.
 ///
 /// A session is *live* while it has not been ended and its `expires_at` is in the future. Ending a session always
-/// writes a [`Revocation`] in the same step, whose expiry is the later of the session's last access token (with a
+/// writes a [`Revocation`](crate::revocation::Revocation) in the same step, whose expiry is the later of the session's last access token (with a
 /// margin for clocks, [`crate::session::CLOCK_LEEWAY`]) and the `revoked_until` of the call.
 ///
 /// Revocation numbers are dense from 1 and become visible in their order: who reads *n* can read all before it. A
@@ -431,7 +434,7 @@ pub struct SessionCursor {
 ///
 /// A call that takes audit entries writes them with what they tell of, and not at all when nothing was changed.
 #[async_trait]
-pub trait Store: InvitationStore + KeyStore + Send + Sync + std::fmt::Debug + 'static {
+pub trait Store: ApiKeyStore + InvitationStore + KeyStore + Send + Sync + std::fmt::Debug + 'static {
     /// Makes an account with its first session and the delivery of its profile (version 1 of its username), and uses its
     /// invitation up. Ids, usernames, emails and invitations are good once; of two calls at the same time for one of them,
     /// one wins.
@@ -541,7 +544,7 @@ pub trait Store: InvitationStore + KeyStore + Send + Sync + std::fmt::Debug + 's
     /// Counts a failed attempt and makes the delivery due at `until`. It may be gone already.
     async fn postpone_delivery(&self, user: UserId, version: i64, until: Millis) -> Stored<()>;
 
-    /// Forgets expired sessions, revocations, spent ids, trusted devices and invitations, at most `limit` of each; how many
+    /// Forgets expired sessions, revocations, spent ids, trusted devices, invitations and API keys, at most `limit` of each; how many
     /// went.
     async fn prune(&self, now: Millis, limit: u32) -> Stored<u64>;
 
@@ -603,9 +606,8 @@ pub trait Store: InvitationStore + KeyStore + Send + Sync + std::fmt::Debug + 's
     async fn close(&self);
 }
 
-/// The revocation that ends a session now.
+/// Until when the revocation of a session that ends now is kept.
 #[must_use]
-pub(crate) fn revocation_of(session: &Session, number: i64, revoked_until: Millis) -> Revocation {
-    let last_token = session.access_expires_at.plus(crate::session::CLOCK_LEEWAY);
-    Revocation { number, session_id: session.id, expires_at: last_token.max(revoked_until) }
+pub(crate) fn revoked_for(session: &Session, revoked_until: Millis) -> Millis {
+    session.access_expires_at.plus(crate::session::CLOCK_LEEWAY).max(revoked_until)
 }

@@ -10,7 +10,7 @@ mod security;
 pub(crate) use account::{Account, Profile, Session, User};
 use mesh::time::Millis;
 pub(crate) use room::{Member, Message, Pagination, Room, SeqPagination};
-pub(crate) use security::{AuditEvent, Invitation, LoginRecord};
+pub(crate) use security::{ApiKey, AuditEvent, Invitation, LoginRecord, ServiceAccount};
 use serde_json::{Map, Value};
 
 /// A JSON object that an application keeps with us.

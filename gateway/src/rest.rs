@@ -21,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{edge::Edge, error::ErrorObject, layers, limit::Class};
 
 mod admin;
+mod api_keys;
 mod auth;
 mod factors;
 mod history;
@@ -55,7 +56,7 @@ pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
     let guarded = auth::password_routes().merge(factors::routes().route_layer(middleware::from_fn(layers::etag::etag)));
     OpenApiRouter::default()
         .merge(guarded.route_layer(limit(Class::Auth)))
-        .merge(admin::routes().merge(invitations::routes()).route_layer(limit(Class::Rest)))
+        .merge(admin::routes().merge(api_keys::routes()).merge(invitations::routes()).route_layer(limit(Class::Rest)))
         .merge(auth::routes().merge(polled).route_layer(limit(Class::Rest)))
 }
 

@@ -142,7 +142,7 @@ mod tests {
 
     fn user() -> UserCaller {
         let (user_id, session_id) = (Uuid::now_v7(), Some(Uuid::now_v7()));
-        UserCaller { user_id, session_id, roles: vec!["user".into()], expires: None, via: None }
+        UserCaller { user_id, session_id, roles: vec!["user".into()], expires: None, via: None, scopes: None }
     }
 
     #[test]

@@ -174,6 +174,10 @@ impl SessionCheck for Answers {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0
     }
+
+    async fn api_key(&self, _key: &str) -> Result<UserCaller, TokenError> {
+        Err(TokenError::Invalid)
+    }
 }
 
 #[tokio::test]
@@ -220,4 +224,63 @@ async fn a_token_of_a_key_that_may_be_new_is_not_called_invalid_in_silence() {
     identity.set_keys(&serde_json::json!({ "keys": [key.jwk(), next.jwk()] }).to_string());
     identity.heartbeat(1);
     identity.verify_access(&token).await.expect("good once the key is known");
+}
+
+/// auth-svc, as far as one key goes.
+struct Keys(UserCaller, AtomicU32);
+
+#[async_trait]
+impl SessionCheck for Keys {
+    async fn check(&self, _session: Uuid) -> Result<(), TokenError> {
+        Ok(())
+    }
+
+    async fn api_key(&self, key: &str) -> Result<UserCaller, TokenError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        if key == "sbk_good" { Ok(self.0.clone()) } else { Err(TokenError::Invalid) }
+    }
+}
+
+#[tokio::test]
+async fn an_api_key_is_asked_about_once_and_refused_as_soon_as_it_is_revoked_or_has_expired() {
+    let (good, expired) = (Millis::now().plus(Duration::from_secs(60)), Millis::now());
+    for expires in [good, expired] {
+        let Fixture { identity, data: _data, .. } = fixture();
+        let caller = UserCaller {
+            expires: Some(expires),
+            scopes: Some(vec![Scope::UsersRead]),
+            ..UserCaller::new(Uuid::now_v7(), Some(Uuid::now_v7()))
+        };
+        assert!(identity.authenticate(&metadata("sbk_good")).await.is_err(), "nobody to ask");
+        let keys = Arc::new(Keys(caller.clone(), AtomicU32::new(0)));
+        identity.set_check(keys.clone());
+        for bad in ["sbk_bad".to_owned(), format!("sbk_{}", "x".repeat(200))] {
+            let refusal = identity.authenticate(&metadata(&bad)).await.expect_err("none of ours");
+            assert_eq!(refusal.reason, Reason::TokenInvalid);
+        }
+        assert_eq!(keys.1.load(Ordering::Relaxed), 1, "what cannot be a key is not asked about");
+        if expires == expired {
+            assert_eq!(identity.verify_key("sbk_good").await, Err(TokenError::Expired));
+            continue;
+        }
+        for _ in 0..3 {
+            let named = identity.authenticate(&metadata("sbk_good")).await.expect("good");
+            assert_eq!(named, Some(Caller::User(caller.clone())));
+        }
+        assert_eq!(keys.1.load(Ordering::Relaxed), 2, "asked once");
+        identity.revoke(caller.session_id.expect("the key's id"), 1, good);
+        assert_eq!(identity.verify_key("sbk_good").await, Err(TokenError::Revoked));
+    }
+}
+
+#[tokio::test]
+async fn the_scopes_of_a_key_go_with_the_word_of_a_service() {
+    let Fixture { identity, config, data: _data, .. } = fixture();
+    let gateway = Identity::new(ServiceName::Gateway, &config).expect("identity");
+    for scopes in [None, Some(Vec::new()), Some(vec![Scope::RoomsRead, Scope::AuditRead])] {
+        let caller = UserCaller { scopes, ..UserCaller::new(Uuid::now_v7(), Some(Uuid::now_v7())) };
+        let heard = identity.authenticate(&metadata(&gateway.assertion(ServiceName::Message, Some(&caller)))).await;
+        let Ok(Some(Caller::User(heard))) = heard else { panic!("{heard:?}") };
+        assert_eq!(heard.scopes, caller.scopes);
+    }
 }

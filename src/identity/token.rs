@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, erro
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{ServiceName, TokenError, UserCaller};
+use super::{Scope, ServiceName, TokenError, UserCaller};
 use crate::time::Millis;
 
 /// The header's `typ` of an access token.
@@ -53,6 +53,7 @@ impl AccessClaims {
             roles: self.roles.clone(),
             expires: Some(Millis::from_secs(self.exp)),
             via: None,
+            scopes: None,
         }
     }
 }
@@ -68,6 +69,9 @@ pub(super) struct Assertion {
     pub sid: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    /// The scopes of the API key that the caller came with; without it the user may do all that is theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scp: Option<String>,
     pub act: String,
     pub iat: i64,
     pub exp: i64,
@@ -82,6 +86,7 @@ impl Assertion {
             sub: user.map(|user| user.user_id),
             sid: user.and_then(|user| user.session_id),
             roles: user.map(|user| user.roles.clone()).unwrap_or_default(),
+            scp: user.and_then(|user| user.scopes.as_deref()).map(Scope::join),
             act: from.as_str().to_owned(),
             iat: now,
             exp: now + ASSERTION_SECS,

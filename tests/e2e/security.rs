@@ -332,3 +332,102 @@ async fn a_new_signing_key_is_taken_up_without_a_restart_and_no_live_socket_is_d
     let written = root.get("/admin/audit?event=key.rotated").await.ok(200);
     assert_eq!((&written["events"][0]["actorKind"], events(&written, "events").len()), (&json!("operator"), 1));
 }
+
+/// What no scope of the program opens, whichever service would do it.
+async fn refuses_what_is_for_people(program: &Person, keys: &str) {
+    for refused in [
+        program.get("/rooms").await,
+        program.get("/auth/sessions").await,
+        program.delete("/auth/sessions").await,
+        program.get("/auth/ws-token").await,
+        program.get("/auth/factors").await,
+        program.get("/admin/audit").await,
+        program.put("/auth/profile", json!({"bio": "a program"})).await,
+        program.put("/auth/password", json!({"currentPassword": PASSWORD, "newPassword": PASSWORD})).await,
+        program.call(Method::POST, "/auth/logout", None).await,
+        program.post(keys, json!({"scopes": ["audit:read"]})).await,
+    ] {
+        refused.refused(403, "FORBIDDEN");
+    }
+}
+
+async fn names_what_is_wrong_with_a_key(root: &Person, path: &str, person: &Person) {
+    for (bad, field) in [
+        (json!({}), "scopes"),
+        (json!({"scopes": []}), "scopes"),
+        (json!({"scopes": ["all"]}), "scopes[0]"),
+        (json!({"scopes": "users:read"}), "scopes"),
+        (json!({"scopes": ["users:read"], "expiresIn": 59}), "expiresIn"),
+    ] {
+        root.post(path, bad).await.invalid(field, "");
+    }
+    root.post(&format!("/admin/service-accounts/{}/keys", person.id), json!({"scopes": ["users:read"]}))
+        .await
+        .refused(404, "USER_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_program_with_an_api_key_does_what_its_scopes_open_until_the_key_is_revoked() {
+    let mesh = Mesh::plan().separate().start();
+    let api = Api::new(&mesh);
+    let root = promoted(&mesh, &Person::register(&api, "root").await, "admin").await;
+    let ada = Person::register(&api, "ada").await;
+    let room = ada.room("public").await;
+    let own = json!({"name": "billing"});
+    ada.post("/admin/service-accounts", own.clone()).await.refused(403, "FORBIDDEN");
+    let made = root.post("/admin/service-accounts", own.clone()).await.ok(201);
+    root.post("/admin/service-accounts", own).await.refused(400, "ACCOUNT_EXISTS");
+    root.post("/admin/service-accounts", json!({"name": "a b"})).await.invalid("name", "32");
+    let billing = made["serviceAccount"]["id"].as_str().unwrap();
+    let path = format!("/admin/service-accounts/{billing}/keys");
+    names_what_is_wrong_with_a_key(&root, &path, &ada).await;
+    let scopes = ["rooms:write", "messages:read", "messages:write", "users:read"];
+    let made = root.post(&path, json!({"name": "the invoices", "scopes": scopes})).await;
+    assert_eq!(made.headers["cache-control"], "no-store");
+    let made = made.ok(201);
+    let key = made["key"].as_str().unwrap();
+    let program = Person { access: key.to_owned(), id: billing.to_owned(), ..ada.clone() };
+
+    // Over REST and gRPC alike, as the service account.
+    program.join(&room).await;
+    let sent = program.send(&room, "your invoice is ready").await;
+    assert_eq!((&sent["userId"], &sent["username"]), (&json!(billing), &json!("billing")));
+    program.rpc(&mesh).send(&room, "and so is this one", "two").await.unwrap();
+    assert_eq!(program.history(&room).await.len(), 2);
+    assert_eq!(program.get("/auth/profile").await.ok(200)["user"]["roles"], json!(["service"]));
+    refuses_what_is_for_people(&program, &path).await;
+
+    let listed = root.get(&path).await.ok(200);
+    let shown = &listed["apiKeys"][0];
+    assert_eq!((&shown["name"], &shown["scopes"][0]), (&json!("the invoices"), &json!("rooms:write")));
+    assert!(shown["lastUsedAt"].is_string() && !listed.to_string().contains(key), "{listed}");
+    assert!(key.starts_with(shown["prefix"].as_str().unwrap()), "{listed}");
+    let mut stream = program.rpc(&mesh).watch(&room, "").await.unwrap();
+    let revoke = format!("/admin/api-keys/{}", shown["id"].as_str().unwrap());
+    ada.delete(&revoke).await.refused(403, "FORBIDDEN");
+    root.delete(&revoke).await.ok(200);
+    root.delete(&revoke).await.refused(404, "NOT_FOUND");
+    wait::until("the key to be refused at the edge and behind it", async || {
+        let (edge, behind) =
+            (program.get("/auth/profile").await, program.rpc(&mesh).send(&room, "late", "three").await);
+        (edge.status == 401 && behind.is_err()).then(|| edge.refused(401, "TOKEN_REVOKED"))
+    })
+    .await;
+    let over = wait::within("the stream to end", async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the stream ended without a status"),
+                Err(status) => return status,
+            }
+        }
+    })
+    .await;
+    crate::rpc::refused(Err::<(), _>(over), "TOKEN_REVOKED");
+    let written = root.get("/admin/audit?event=api_key").await.ok(200);
+    assert_eq!(events(&written, "events"), pairs(&[("api_key.revoked", "success"), ("api_key.created", "success")]));
+    for replica in mesh.parts() {
+        let log = std::fs::read_to_string(mesh.log(*replica)).unwrap();
+        assert!(!log.contains(key), "the key is in the log of {replica}");
+    }
+}

@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, stream};
 use mesh::{
     error::{Answer, FieldViolation, Reason, Refusal},
-    identity,
+    identity::{self, Scope},
     proto::auth::v1 as pb,
     text::{self, Violations},
     time::Millis,
@@ -38,11 +38,7 @@ impl AdminApi {
 
     /// The admin who calls, and from where.
     fn admin<T>(&self, request: &Request<T>) -> Result<(UserId, Client), Refusal> {
-        let caller = identity::user(request)?;
-        if !caller.roles.iter().any(|role| role == Role::Admin.as_str()) {
-            return Err(Refusal::new(Reason::Forbidden, "This call is for admins only"));
-        }
-        Ok((UserId(caller.user_id), self.0.client(request)))
+        Ok((admin(request)?, self.0.client(request)))
     }
 
     async fn find(&self, name: &str) -> Result<Option<Account>, Status> {
@@ -54,6 +50,24 @@ impl AdminApi {
             }
         };
         found.map_err(|error| refuse(error.into()))
+    }
+}
+
+/// The admin who calls.
+pub(super) fn admin<T>(request: &Request<T>) -> Result<UserId, Refusal> {
+    let caller = identity::user(request)?;
+    if !caller.roles.iter().any(|role| role == Role::Admin.as_str()) {
+        return Err(Refusal::new(Reason::Forbidden, "This call is for admins only"));
+    }
+    Ok(UserId(caller.user_id))
+}
+
+/// Who reads the audit log: an admin, or a program with a key for it, which the gate has looked at.
+fn auditor<T>(request: &Request<T>) -> Result<Actor, Refusal> {
+    let caller = identity::user(request)?;
+    match (caller.scopes, caller.session_id) {
+        (Some(scopes), Some(key)) if scopes.contains(&Scope::AuditRead) => Ok(Actor::ApiKey(key)),
+        _ => admin(request).map(Actor::User),
     }
 }
 
@@ -121,7 +135,7 @@ impl pb::admin_service_server::AdminService for AdminApi {
         &self,
         request: Request<pb::ListAuditEventsRequest>,
     ) -> Answer<pb::ListAuditEventsResponse> {
-        self.admin(&request)?;
+        auditor(&request)?;
         let message = request.get_ref();
         let page = convert::entry_page(message.page_size, &message.page_token)?;
         let filter = filter(message.filter.as_ref())?;
@@ -137,9 +151,9 @@ impl pb::admin_service_server::AdminService for AdminApi {
         &self,
         request: Request<pb::ExportAuditEventsRequest>,
     ) -> Answer<Self::ExportAuditEventsStream> {
-        let (admin, client) = self.admin(&request)?;
+        let (auditor, client) = (auditor(&request)?, self.0.client(&request));
         let filter = filter(request.get_ref().filter.as_ref())?;
-        let entry = Entry::new(Event::AuditExported, &client, Millis::now()).by(Actor::User(admin));
+        let entry = Entry::new(Event::AuditExported, &client, Millis::now()).by(auditor);
         audit::record(self.store().as_ref(), entry).await.map_err(refuse)?;
         Ok(Response::new(export(self.store().clone(), filter)))
     }

@@ -122,10 +122,15 @@ pub(super) fn entry_page(page_size: i32, page_token: &str) -> Result<EntryPage, 
 }
 
 /// A page of those found, which are up to one more than the page takes, and the token of the next one.
-pub(super) fn entries(mut found: Vec<Entry>, size: u32) -> (Vec<Entry>, String) {
+pub(super) fn entries(found: Vec<Entry>, size: u32) -> (Vec<Entry>, String) {
+    cut(found, size, |last| last.id)
+}
+
+/// The same of anything whose place in its list is its id.
+pub(super) fn cut<T>(mut found: Vec<T>, size: u32, id: impl Fn(&T) -> Uuid) -> (Vec<T>, String) {
     let more = found.len() > size as usize;
     found.truncate(size as usize);
-    let token = found.last().filter(|_| more).map(|last| last.id.to_string()).unwrap_or_default();
+    let token = found.last().filter(|_| more).map(|last| id(last).to_string()).unwrap_or_default();
     (found, token)
 }
 
@@ -161,10 +166,8 @@ pub(super) fn audit_event(entry: Entry) -> pb::AuditEvent {
 }
 
 /// A page of invitations of those found, which are up to one more than the page takes.
-pub(super) fn invitations(mut found: Vec<Invitation>, size: u32) -> pb::ListInvitationsResponse {
-    let more = found.len() > size as usize;
-    found.truncate(size as usize);
-    let next_page_token = found.last().filter(|_| more).map(|last| last.id.to_string()).unwrap_or_default();
+pub(super) fn invitations(found: Vec<Invitation>, size: u32) -> pb::ListInvitationsResponse {
+    let (found, next_page_token) = cut(found, size, |last| last.id);
     pb::ListInvitationsResponse { invitations: found.into_iter().map(invitation).collect(), next_page_token }
 }
 
@@ -280,12 +283,12 @@ pub(super) fn checked_token(claims: AccessClaims) -> pb::CheckTokenResponse {
     }
 }
 
-pub(super) fn checked_session(session: &Session, roles: Vec<String>) -> pb::CheckTokenResponse {
+pub(super) fn checked_session(id: Uuid, account: Account, expires_at: Millis) -> pb::CheckTokenResponse {
     pb::CheckTokenResponse {
-        user_id: session.user_id.0.to_string(),
-        session_id: session.id.0.to_string(),
-        roles,
-        expire_time: Some(session.expires_at.into()),
+        user_id: account.id.0.to_string(),
+        session_id: id.to_string(),
+        roles: account.roles,
+        expire_time: Some(expires_at.into()),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(crate) mod accounts;
+pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod edges;
 pub(crate) mod ends;
@@ -112,6 +113,13 @@ macro_rules! store_contract {
                 of_racing_rotations_one_wins
                 there_are_no_more_keys_than_may_be
                 a_longer_life_of_tokens_is_noted_and_a_shorter_one_is_not
+            ]
+            api_keys: [
+                a_service_account_has_a_profile_to_deliver_and_no_session
+                a_key_is_found_by_its_hash_and_its_use_is_noted_once_a_minute
+                a_revoked_key_is_gone_and_its_revocation_is_told
+                there_are_no_more_keys_of_an_account_than_may_be
+                keys_and_their_accounts_are_listed_in_pages_the_newest_first
             ]
             outbox: [
                 a_new_account_queues_its_profile

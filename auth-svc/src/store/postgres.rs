@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod accounts;
+mod api_keys;
 mod audit;
 mod ends;
 mod factors;

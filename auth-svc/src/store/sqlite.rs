@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod accounts;
+mod api_keys;
 mod audit;
 mod ends;
 mod factors;

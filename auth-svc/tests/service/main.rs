@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "measured times are printed and never asserted")]
 
 mod accounts;
+mod api_keys;
 mod factors;
 mod harness;
 mod outbox;

@@ -27,7 +27,7 @@ const TAGS: [(&str, &str); 7] = [
     ("Users", "People as others see them"),
     ("Rooms", "Rooms and their members"),
     ("Messages", "History, and sending once"),
-    ("Admin", "What the role `admin` may do: the audit log, roles, invitations"),
+    ("Admin", "What the role `admin` may do: the audit log, roles, invitations, service accounts and their API keys"),
 ];
 
 /// Errors that are told once: the name, the status and when.
@@ -60,7 +60,9 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
     let scheme = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("The `accessToken` of registering, logging in or refreshing"))
+        .description(Some(
+            "The `accessToken` of registering, logging in or refreshing, or the API key of a service account",
+        ))
         .build();
     components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
     for (name, status, text) in SHARED {

@@ -1,5 +1,6 @@
-//! The user who calls over REST, by the access token in `authorization`. It is verified here, without a call; the
-//! services verify it again, because it goes with every call to them.
+//! The user who calls over REST, by the access token in `authorization`, or the service account, by its API key. A token is
+//! verified here without a call; the services verify it again, because it goes with every call to them. What a key may do
+//! is theirs to judge.
 
 use std::sync::Arc;
 
@@ -7,14 +8,14 @@ use axum::extract::FromRequestParts;
 use http::{header, request::Parts};
 use mesh::{
     error::{Reason, Refusal},
-    identity::{self, UserCaller},
+    identity::{self, API_KEY_PREFIX, UserCaller},
 };
 
 use crate::{address::Origin, edge::Edge, error::ErrorObject, limit::Class};
 
 /// The caller and their token.
 pub(crate) struct Bearer {
-    /// The access token, verified: header-safe ASCII.
+    /// The access token or API key, verified: header-safe ASCII.
     pub(crate) token: String,
     pub(crate) user: UserCaller,
 }
@@ -26,7 +27,10 @@ impl FromRequestParts<Arc<Edge>> for Bearer {
         let value = parts.headers.get(header::AUTHORIZATION).ok_or_else(Refusal::unauthorized)?;
         let invalid = || Refusal::new(Reason::TokenInvalid, "Unauthorized");
         let token = value.to_str().ok().and_then(identity::bearer).ok_or_else(invalid)?;
-        let user = edge.identity.verify_access(token).await?.caller();
+        let user = match token.starts_with(API_KEY_PREFIX) {
+            true => edge.identity.verify_key(token).await?,
+            false => edge.identity.verify_access(token).await?.caller(),
+        };
         let origin = Origin::of(&parts.extensions);
         edge.limiter.check_account(Class::Rest, origin.address, user.user_id)?;
         Ok(Self { token: token.to_owned(), user })

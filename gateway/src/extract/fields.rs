@@ -82,6 +82,21 @@ impl Fields {
         }
     }
 
+    /// A list of texts that must be there; how many there may be is its service's business, within the size of a body.
+    pub(crate) fn required_texts(&mut self, field: &str) -> Vec<String> {
+        let Some(Value::Array(values)) = self.object.get(field) else {
+            let missing = matches!(self.object.get(field), None | Some(Value::Null));
+            self.violations.push(field, if missing { "is required" } else { "must be a list of texts" });
+            return Vec::new();
+        };
+        let texts: Vec<_> = values.iter().filter_map(Value::as_str).filter(|text| !text.contains('\0')).collect();
+        if texts.len() < values.len() {
+            self.violations.push(field, "must be a list of texts without U+0000");
+            return Vec::new();
+        }
+        texts.into_iter().map(str::to_owned).collect()
+    }
+
     /// A whole number within limits that may be absent; null is the same.
     pub(crate) fn number(&mut self, field: &str, min: i64, max: i64) -> Option<i64> {
         let value = self.object.get(field).filter(|value| !value.is_null())?;
@@ -188,6 +203,18 @@ mod tests {
             ("f", "must be \"public\" or \"private\""),
         ];
         assert_eq!(messages(f), expected.map(|(field, message)| (field.to_owned(), message.to_owned())));
+    }
+
+    #[test]
+    fn a_list_of_texts_has_nothing_else_in_it() {
+        for bad in [json!("a"), json!([1]), json!(["a", null]), json!(["a\u{0}"]), json!({}), json!(null)] {
+            let mut f = fields(&json!({"list": bad}));
+            assert!(f.required_texts("list").is_empty());
+            assert_eq!(messages(f)[0].0, "list", "{bad}");
+        }
+        let mut f = fields(&json!({"list": ["a", ""], "none": []}));
+        assert_eq!((f.required_texts("list").len(), f.required_texts("none").len()), (2, 0));
+        f.finish().expect("good");
     }
 
     #[test]

@@ -152,3 +152,73 @@ impl From<auth::Invitation> for Invitation {
         }
     }
 }
+
+/// An account that programs call as.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ServiceAccount {
+    /// The id of its user.
+    id: String,
+    /// Its username.
+    name: String,
+    /// What made it: `user` or `operator`.
+    maker_kind: String,
+    /// The id of the user, or the operator's name.
+    maker: String,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Millis,
+}
+
+impl From<auth::ServiceAccount> for ServiceAccount {
+    fn from(account: auth::ServiceAccount) -> Self {
+        let auth::ServiceAccount { id, name, maker_kind, maker, create_time } = account;
+        Self { id, name, maker_kind, maker, created_at: time(create_time) }
+    }
+}
+
+/// A key of a service account, without the key itself.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ApiKey {
+    /// Opaque.
+    id: String,
+    /// Whose it is.
+    service_account_id: String,
+    /// How the key begins.
+    prefix: String,
+    /// What its maker called it; may be empty.
+    name: String,
+    /// What it may do.
+    scopes: Vec<String>,
+    /// What made it: `user` or `operator`.
+    maker_kind: String,
+    /// The id of the user, or the operator's name.
+    maker: String,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Millis,
+    /// Until when it is good.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Millis,
+    /// When it was last used, to the minute or two.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_used_at: Option<Millis>,
+}
+
+impl From<auth::ApiKey> for ApiKey {
+    fn from(key: auth::ApiKey) -> Self {
+        Self {
+            id: key.id,
+            service_account_id: key.service_account_id,
+            prefix: key.prefix,
+            name: key.name,
+            scopes: key.scopes,
+            maker_kind: key.maker_kind,
+            maker: key.maker,
+            created_at: time(key.create_time),
+            expires_at: time(key.expire_time),
+            last_used_at: key.last_use_time.map(Millis::from),
+        }
+    }
+}

@@ -88,7 +88,8 @@ pub(super) async fn accept(
     hub.edge.limiter.check_account(Class::Handshake, address, claims.sub)?;
     hub.check_user(claims.sub)?;
     let SpendWsTokenResponse { roles, session_expire_time } = spend(hub, &claims).await?;
-    let caller = UserCaller { user_id: claims.sub, session_id: Some(claims.sid), roles, expires: None, via: None };
+    let caller =
+        UserCaller { user_id: claims.sub, session_id: Some(claims.sid), roles, expires: None, via: None, scopes: None };
     let session = Arc::new(Session::new(hub.next_id(), socket_id, caller, claims.sid, address, link));
     session.set_ends_at(session_expire_time.map_or(Millis(i64::MAX), Millis::from));
     hub.register(&session)?;

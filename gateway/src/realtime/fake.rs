@@ -106,7 +106,8 @@ pub(super) fn session(link: FakeLink) -> (Arc<Session>, FakeLink) {
 pub(super) fn session_of(user_id: Uuid, link: FakeLink) -> (Arc<Session>, FakeLink) {
     static IDS: AtomicU64 = AtomicU64::new(0);
     let session_id = Uuid::now_v7();
-    let caller = UserCaller { user_id, session_id: Some(session_id), roles: Vec::new(), expires: None, via: None };
+    let caller =
+        UserCaller { user_id, session_id: Some(session_id), roles: Vec::new(), expires: None, via: None, scopes: None };
     let (id, address) = (IDS.fetch_add(1, Ordering::Relaxed), IpAddr::V4(Ipv4Addr::LOCALHOST));
     (Arc::new(Session::new(id, "sid", caller, session_id, address, Arc::new(link.clone()))), link)
 }
@@ -202,6 +203,7 @@ impl AuthService for FakeAuth {
         get_jwks: auth::GetJwksRequest => auth::GetJwksResponse,
         reauthenticate: auth::ReauthenticateRequest => auth::ReauthenticateResponse,
         list_logins: auth::ListLoginsRequest => auth::ListLoginsResponse,
+        check_api_key: auth::CheckApiKeyRequest => auth::CheckApiKeyResponse,
         watch_revocations: auth::WatchRevocationsRequest => Stream<auth::WatchRevocationsResponse>,
     }
 }

@@ -6,7 +6,12 @@ use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State};
 use http::StatusCode;
-use mesh::{error::Refusal, proto::auth::v1 as pb, time::Millis, visit::Visit};
+use mesh::{
+    error::{Reason, Refusal},
+    proto::auth::v1 as pb,
+    time::Millis,
+    visit::Visit,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -299,10 +304,16 @@ async fn logout(State(edge): Shared, bearer: Bearer, Visitor(visit): Visitor) ->
 
 /// A token that opens one Socket.IO connection, within a minute.
 #[utoipa::path(get, path = "/auth/ws-token", tag = "Accounts", operation_id = "wsToken", security(("bearer" = [])),
-    responses((status = 200, description = "The token", body = WsToken)))]
-async fn ws_token(State(edge): Shared, bearer: Bearer) -> Json<WsToken> {
+    responses(
+        (status = 200, description = "The token", body = WsToken),
+        (status = 403, description = "FORBIDDEN with an API key: sockets are for people", body = ErrorObject),
+    ))]
+async fn ws_token(State(edge): Shared, bearer: Bearer) -> Answer<Json<WsToken>> {
+    if bearer.user.scopes.is_some() {
+        return Err(Refusal::new(Reason::Forbidden, "No API key can do this; it is for people").into());
+    }
     let (token, expires_in) = edge.ws_tokens.issue(&bearer.user);
-    Json(WsToken { success: Yes, token, expires_in })
+    Ok(Json(WsToken { success: Yes, token, expires_in }))
 }
 
 /// Where a login comes from, for the list of sessions: under the name that was given, or else the user agent.

@@ -57,7 +57,7 @@ async fn every_documented_operation_exists_and_every_method_of_a_route_is_docume
 }
 
 /// The routes of the contract, written out once more.
-const CONTRACT: [(&str, &str); 44] = [
+const CONTRACT: [(&str, &str); 49] = [
     ("post", "/api/auth/register"),
     ("post", "/api/auth/login"),
     ("post", "/api/auth/login/mfa"),
@@ -80,6 +80,11 @@ const CONTRACT: [(&str, &str); 44] = [
     ("delete", "/api/auth/sessions/{id}"),
     ("get", "/api/admin/audit"),
     ("get", "/api/admin/audit/export"),
+    ("get", "/api/admin/service-accounts"),
+    ("post", "/api/admin/service-accounts"),
+    ("get", "/api/admin/service-accounts/{id}/keys"),
+    ("post", "/api/admin/service-accounts/{id}/keys"),
+    ("delete", "/api/admin/api-keys/{id}"),
     ("get", "/api/admin/invitations"),
     ("post", "/api/admin/invitations"),
     ("delete", "/api/admin/invitations/{id}"),

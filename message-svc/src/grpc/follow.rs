@@ -311,7 +311,14 @@ mod tests {
     use super::*;
 
     fn caller(session: Uuid, expires: Option<Millis>) -> UserCaller {
-        UserCaller { user_id: Uuid::now_v7(), session_id: Some(session), roles: Vec::new(), expires, via: None }
+        UserCaller {
+            user_id: Uuid::now_v7(),
+            session_id: Some(session),
+            roles: Vec::new(),
+            expires,
+            via: None,
+            scopes: None,
+        }
     }
 
     #[tokio::test]

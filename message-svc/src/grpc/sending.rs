@@ -159,7 +159,9 @@ impl Sending {
             return all(count, &Refusal::field("messages", format!("must be 1–{BUNDLE_MAX}")));
         }
         let me = match self.identity.caller(token).await {
-            Ok(Caller::User(user)) => UserId(user.user_id),
+            // Only people have sockets; a program with a key sends by calls that its scopes open.
+            Ok(Caller::User(user)) if user.scopes.is_none() => UserId(user.user_id),
+            Ok(Caller::User(_)) => return all(count, &Refusal::new(Reason::Forbidden, "No API key can do this")),
             Ok(Caller::Service(_)) => return all(count, &Refusal::unauthorized()),
             Err(refusal) => return all(count, &refusal),
         };

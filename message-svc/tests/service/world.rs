@@ -110,8 +110,14 @@ impl World {
 
     /// Somebody with a profile.
     pub(crate) fn person(&self, username: &str) -> Person {
-        let caller =
-            UserCaller { user_id: Uuid::now_v7(), session_id: None, roles: Vec::new(), expires: None, via: None };
+        let caller = UserCaller {
+            user_id: Uuid::now_v7(),
+            session_id: None,
+            roles: Vec::new(),
+            expires: None,
+            via: None,
+            scopes: None,
+        };
         let id = caller.user_id.to_string();
         self.people.lock().expect("lock").get_or_insert_default().insert(id.clone(), username.to_owned());
         Person { id, caller, identity: Arc::clone(&self.identity), client: self.clients.message() }

@@ -87,7 +87,14 @@ impl Fixture {
 
     /// As a user, for whom the gateway speaks.
     fn user<T>(&self, id: Uuid, message: T) -> Request<T> {
-        let user = UserCaller { user_id: id, session_id: None, roles: vec!["user".into()], expires: None, via: None };
+        let user = UserCaller {
+            user_id: id,
+            session_id: None,
+            roles: vec!["user".into()],
+            expires: None,
+            via: None,
+            scopes: None,
+        };
         client::request(message, &self.gateway.assertion(ServiceName::User, Some(&user)), PATIENCE)
     }
 

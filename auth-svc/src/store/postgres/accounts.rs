@@ -21,6 +21,16 @@ pub(super) async fn create(
     session: &NewSession,
     entries: &[Entry],
 ) -> Result<Created, Error> {
+    let created = insert(write, account).await?;
+    if created == Created::Made {
+        sessions::insert(write, session).await?;
+        audit::insert(write, entries).await?;
+    }
+    Ok(created)
+}
+
+/// Adds an account with the delivery of its profile, and uses its invitation up.
+pub(super) async fn insert(write: &mut PgConnection, account: &NewAccount) -> Result<Created, Error> {
     let mut invitation = None;
     if let Some(hash) = &account.invitation {
         invitation = invitations::hold(write, hash, account.created_at).await?;
@@ -51,7 +61,6 @@ pub(super) async fn create(
     if let Some(invitation) = invitation {
         invitations::use_up(write, invitation, account.id, account.created_at).await?;
     }
-    sessions::insert(write, session).await?;
     let delivery = Delivery {
         user_id: account.id,
         version: 1,
@@ -60,7 +69,6 @@ pub(super) async fn create(
         attempts: 0,
     };
     outbox::insert(write, &delivery, account.delivery_due_at).await?;
-    audit::insert(write, entries).await?;
     Ok(Created::Made)
 }
 

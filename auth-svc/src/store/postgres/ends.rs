@@ -13,7 +13,7 @@ use crate::{
     audit::Entry,
     revocation::{Revocation, RevocationPage},
     session::{Session, SessionId},
-    store::{Credentials, End, EndedSessions, PasswordChange, PasswordChanged, RoleChange, RolesSet, revocation_of},
+    store::{Credentials, End, EndedSessions, PasswordChange, PasswordChanged, RoleChange, RolesSet, revoked_for},
 };
 
 /// Ends one live session, whose row is locked; the number of its revocation.
@@ -33,22 +33,29 @@ pub(super) async fn end(
 
 /// Writes the revocations of ended sessions under the next numbers; the last of them.
 async fn revoke(write: &mut PgConnection, sessions: &[Session], revoked_until: Millis) -> Result<i64, Error> {
-    let count = i64::try_from(sessions.len()).map_err(|error| Error::Encode(error.into()))?;
+    let ended: Vec<_> = sessions.iter().map(|session| (session.id.0, revoked_for(session, revoked_until))).collect();
+    revoke_all(write, &ended).await
+}
+
+/// Writes the revocation of an API key under the next number, which it gives.
+pub(super) async fn revoke_one(write: &mut PgConnection, id: Uuid, expires_at: Millis) -> Result<i64, Error> {
+    revoke_all(write, &[(id, expires_at)]).await
+}
+
+/// Writes revocations by the ids of what they end and the times until which they are kept; the last number.
+async fn revoke_all(write: &mut PgConnection, ended: &[(Uuid, Millis)]) -> Result<i64, Error> {
+    let count = i64::try_from(ended.len()).map_err(|error| Error::Encode(error.into()))?;
     let head: i64 = sqlx::query_scalar("UPDATE revocation_head SET number = number + $1 RETURNING number")
         .bind(count)
         .fetch_one(&mut *write)
         .await?;
-    let revocations: Vec<_> = (head - count + 1..)
-        .zip(sessions)
-        .map(|(number, session)| revocation_of(session, number, revoked_until))
-        .collect();
     sqlx::query(
         "INSERT INTO revocations (number, session_id, expires_at)
          SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::bigint[])",
     )
-    .bind(revocations.iter().map(|revocation| revocation.number).collect::<Vec<_>>())
-    .bind(revocations.iter().map(|revocation| revocation.session_id.0).collect::<Vec<_>>())
-    .bind(revocations.iter().map(|revocation| revocation.expires_at.0).collect::<Vec<_>>())
+    .bind((head - count + 1..=head).collect::<Vec<_>>())
+    .bind(ended.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+    .bind(ended.iter().map(|(_, expires_at)| expires_at.0).collect::<Vec<_>>())
     .execute(write)
     .await?;
     Ok(head)

@@ -14,14 +14,16 @@ use uuid::Uuid;
 use super::{PostgresStore, server};
 use crate::{
     account::{Login, UserId},
+    api_key::{ApiKey, ApiKeyHash},
     audit::{Actor, Event, Events, Filter},
     factor::RecoveryHash,
     invitation::{Invitation, InvitationHash},
     proof::Method,
     session::SessionId,
     store::{
-        End, KeyRecord, KeyRotation, NewAccount, NewInvitation, NewSession, OpenError, Opening, PasswordChange,
-        RoleChange, SessionCursor, Store, StoreError, TotpConfirmation, TrustedDevice, WsSpend,
+        End, KeyRecord, KeyRotation, NewAccount, NewApiKey, NewInvitation, NewServiceAccount, NewSession, OpenError,
+        Opening, PasswordChange, RoleChange, SessionCursor, Store, StoreError, TotpConfirmation, TrustedDevice,
+        WsSpend,
         contract::{NOW, account, email, entry, member, opening, rotation, session, store_contract, username},
     },
 };
@@ -114,7 +116,11 @@ const FILL: &str = "
     FROM generate_series(1, 10000) AS n;
     INSERT INTO invitations
     SELECT gen_random_uuid(), int4send(n), '', 'operator', 'root', n, n, NULL, NULL FROM generate_series(1, 10000) AS n;
-    ANALYZE accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox, totp_factors, recovery_codes, trusted_devices,
+    INSERT INTO service_accounts SELECT id, 'operator', 'root', created_at FROM accounts;
+    INSERT INTO api_keys
+    SELECT gen_random_uuid(), id, decode(md5(id::text), 'hex'), '', '', '', 'operator', 'root', created_at, created_at, NULL
+    FROM accounts;
+    ANALYZE service_accounts, api_keys, accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox, totp_factors, recovery_codes, trusted_devices,
             invitations, audit";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,6 +186,7 @@ async fn call_everything(store: &Arc<dyn Store>) {
     call_factors(store, bob.id).await;
     call_invitations(store).await;
     call_keys(store).await;
+    call_api_keys(store).await;
     call_audit(store, &bob, &third).await;
     store.check().await.expect("answers");
 }
@@ -223,6 +230,31 @@ async fn call_invitations(store: &Arc<dyn Store>) {
     let invited = NewAccount { invitation: Some(hash), ..account("invited") };
     store.create_account(&invited, &session(invited.id), &[]).await.expect("made");
     store.revoke_invitation(new.invitation.id, &[]).await.expect("judged");
+}
+
+async fn call_api_keys(store: &Arc<dyn Store>) {
+    let account = account("billing");
+    let id = account.id;
+    let new = NewServiceAccount { account, made_by: Actor::Nobody, audit: Vec::new() };
+    store.create_service_account(&new).await.expect("made");
+    store.service_accounts(Some(Uuid::max()), 10).await.expect("read");
+    let key = ApiKey {
+        id: Uuid::now_v7(),
+        account: id,
+        prefix: String::new(),
+        name: String::new(),
+        scopes: Vec::new(),
+        made_by: Actor::Nobody,
+        created_at: NOW,
+        expires_at: NOW.plus(std::time::Duration::from_mins(1)),
+        last_used_at: None,
+    };
+    let (key_id, hash) = (key.id, ApiKeyHash([7; 32]));
+    store.create_api_key(&NewApiKey { key, hash, keys_max: 10, audit: Vec::new() }).await.expect("made");
+    store.use_api_key(&hash, NOW).await.expect("used");
+    store.api_key(key_id).await.expect("read");
+    store.api_keys(id, Some(Uuid::max()), 10).await.expect("read");
+    store.revoke_api_key(key_id, NOW, &[]).await.expect("revoked");
 }
 
 async fn call_keys(store: &Arc<dyn Store>) {

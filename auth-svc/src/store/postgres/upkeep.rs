@@ -3,7 +3,7 @@
 use mesh::time::Millis;
 use sqlx::{Error, PgConnection};
 
-const FORGET: [&str; 5] = [
+const FORGET: [&str; 6] = [
     "DELETE FROM sessions WHERE id = ANY (ARRAY (
          SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM revocations WHERE number = ANY (ARRAY (
@@ -15,6 +15,8 @@ const FORGET: [&str; 5] = [
          SELECT ctid FROM trusted_devices WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM invitations WHERE id = ANY (ARRAY (
          SELECT id FROM invitations WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM api_keys WHERE id = ANY (ARRAY (
+         SELECT id FROM api_keys WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 
 pub(super) async fn prune(write: &mut PgConnection, now: Millis, limit: u32) -> Result<u64, Error> {

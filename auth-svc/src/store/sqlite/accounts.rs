@@ -1,7 +1,7 @@
 //! Statements about accounts: making, finding, renaming.
 
 use mesh::time::Millis;
-use sqlx::SqlitePool;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{Write, audit, outbox, rows, sessions};
 use crate::{
@@ -17,6 +17,18 @@ pub(super) async fn create(
     session: &NewSession,
     entries: &[Entry],
 ) -> Stored<Created> {
+    let created = insert(&mut write, account).await?;
+    if created != Created::Made {
+        return Ok(created);
+    }
+    sessions::insert(&mut write, session).await?;
+    audit::insert(&mut write, entries).await?;
+    write.commit().await?;
+    Ok(created)
+}
+
+/// Adds an account with the delivery of its profile, and uses its invitation up.
+pub(super) async fn insert(write: &mut SqliteConnection, account: &NewAccount) -> Stored<Created> {
     // No other write comes between the look and the insert; the unique indexes would refuse one that did.
     let there: Option<bool> = sqlx::query_scalar(
         "SELECT max(id = ?) FROM accounts WHERE id = ? OR username_key = ? OR email_key = ? HAVING count(*) > 0",
@@ -61,7 +73,6 @@ pub(super) async fn create(
     .bind(account.created_at.0)
     .execute(&mut *write)
     .await?;
-    sessions::insert(&mut write, session).await?;
     let delivery = Delivery {
         user_id: account.id,
         version: 1,
@@ -69,9 +80,7 @@ pub(super) async fn create(
         news: News::Created { first_name: account.first_name.clone(), last_name: account.last_name.clone() },
         attempts: 0,
     };
-    outbox::insert(&mut write, &delivery, account.delivery_due_at).await?;
-    audit::insert(&mut write, entries).await?;
-    write.commit().await?;
+    outbox::insert(write, &delivery, account.delivery_due_at).await?;
     Ok(Created::Made)
 }
 

@@ -2,6 +2,7 @@
 
 use mesh::time::Millis;
 use sqlx::{SqliteConnection, SqlitePool};
+use uuid::Uuid;
 
 use super::{
     Write, audit, factors,
@@ -13,7 +14,7 @@ use crate::{
     revocation::{Revocation, RevocationPage},
     session::{Session, SessionId},
     store::{
-        Credentials, End, EndedSessions, PasswordChange, PasswordChanged, RoleChange, RolesSet, Stored, revocation_of,
+        Credentials, End, EndedSessions, PasswordChange, PasswordChanged, RoleChange, RolesSet, Stored, revoked_for,
     },
 };
 
@@ -29,14 +30,18 @@ pub(super) async fn end(
         .bind(session.id.0)
         .execute(&mut *write)
         .await?;
+    revoke(write, session.id.0, revoked_for(session, revoked_until)).await
+}
+
+/// Writes the revocation of a session or an API key under the next number, which it gives.
+pub(super) async fn revoke(write: &mut SqliteConnection, id: Uuid, expires_at: Millis) -> Stored<i64> {
     let number = sqlx::query_scalar("UPDATE revocation_head SET number = number + 1 RETURNING number")
         .fetch_one(&mut *write)
         .await?;
-    let revocation = revocation_of(session, number, revoked_until);
     sqlx::query("INSERT INTO revocations (number, session_id, expires_at) VALUES (?, ?, ?)")
         .bind(number)
-        .bind(revocation.session_id.0)
-        .bind(revocation.expires_at.0)
+        .bind(id)
+        .bind(expires_at.0)
         .execute(write)
         .await?;
     Ok(number)
@@ -130,7 +135,7 @@ pub(super) async fn set_roles(mut write: Write, change: &RoleChange) -> Stored<R
     let mut ended = EndedSessions::default();
     if account.roles.iter().any(|role| !change.roles.contains(role)) {
         // No session has the nil id, so none is kept.
-        let none = SessionId(uuid::Uuid::nil());
+        let none = SessionId(Uuid::nil());
         ended = end_but(&mut write, change.user_id, none, change.now, change.revoked_until).await?;
     }
     audit::insert(&mut write, &change.audit).await?;

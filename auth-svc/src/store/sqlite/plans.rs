@@ -6,8 +6,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::SqliteStore;
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     include_str!("accounts.rs"),
+    include_str!("api_keys.rs"),
     include_str!("audit.rs"),
     include_str!("ends.rs"),
     include_str!("factors.rs"),

@@ -6,13 +6,14 @@ use sqlx::SqlitePool;
 use super::Write;
 use crate::store::Stored;
 
-const FORGET: [&str; 5] = [
+const FORGET: [&str; 6] = [
     "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= ? LIMIT ?)",
     "DELETE FROM revocations WHERE number IN (SELECT number FROM revocations WHERE expires_at <= ? LIMIT ?)",
     "DELETE FROM spent_ws_tokens WHERE jti IN (SELECT jti FROM spent_ws_tokens WHERE expires_at <= ? LIMIT ?)",
     "DELETE FROM trusted_devices WHERE (user_id, device_id) IN (
          SELECT user_id, device_id FROM trusted_devices WHERE expires_at <= ? LIMIT ?)",
     "DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires_at <= ? LIMIT ?)",
+    "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE expires_at <= ? LIMIT ?)",
 ];
 
 pub(super) async fn any_expired(readers: &SqlitePool, now: Millis) -> Stored<bool> {
@@ -21,7 +22,8 @@ pub(super) async fn any_expired(readers: &SqlitePool, now: Millis) -> Stored<boo
              OR EXISTS (SELECT 1 FROM revocations WHERE expires_at <= ?1)
              OR EXISTS (SELECT 1 FROM spent_ws_tokens WHERE expires_at <= ?1)
              OR EXISTS (SELECT 1 FROM trusted_devices WHERE expires_at <= ?1)
-             OR EXISTS (SELECT 1 FROM invitations WHERE expires_at <= ?1)",
+             OR EXISTS (SELECT 1 FROM invitations WHERE expires_at <= ?1)
+             OR EXISTS (SELECT 1 FROM api_keys WHERE expires_at <= ?1)",
     )
     .bind(now.0)
     .fetch_one(readers)

@@ -57,7 +57,7 @@ impl Gateway {
 
     pub(super) fn user() -> UserCaller {
         let session_id = Some(Uuid::now_v7());
-        UserCaller { user_id: Uuid::now_v7(), session_id, roles: Vec::new(), expires: None, via: None }
+        UserCaller { user_id: Uuid::now_v7(), session_id, roles: Vec::new(), expires: None, via: None, scopes: None }
     }
 
     pub(super) fn token(&self, user: &UserCaller) -> String {
