@@ -194,7 +194,8 @@ impl Accounts {
         if self.store.taken(&name, &email).await? {
             return Err(Error::AccountExists);
         }
-        let random = Password::parse("password", Secret::generate().text).map_err(|_| Error::internal("a password"))?;
+        let random =
+            Password::parse("password", Secret::generate().text).map_err(|_rule| Error::internal("a password"))?;
         let (password_hash, now) = (self.passwords.hash(&random).await?, Millis::now());
         let account = NewAccount {
             id: UserId(Uuid::now_v7()),

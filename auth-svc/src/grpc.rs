@@ -244,7 +244,7 @@ impl pb::auth_service_server::AuthService for AuthApi {
     async fn check_api_key(&self, request: Request<pb::CheckApiKeyRequest>) -> Answer<pb::CheckApiKeyResponse> {
         identity::service(&request, &ServiceName::ALL)?;
         let (key, roles) = self.sessions.check_api_key(&request.get_ref().key).await.map_err(refuse)?;
-        Ok(Response::new(api_key::checked(key, roles)))
+        Ok(Response::new(api_key::checked(&key, roles)))
     }
 
     async fn spend_ws_token(&self, request: Request<pb::SpendWsTokenRequest>) -> Answer<pb::SpendWsTokenResponse> {

@@ -33,7 +33,7 @@ impl pb::api_key_service_server::ApiKeyService for ApiKeyApi {
         let client = self.0.client(&request);
         let name = Username::parse("name", &request.get_ref().name).map_err(convert::violation)?;
         let made = self.0.accounts.create_service_account(name, Actor::User(admin), &client).await.map_err(refuse)?;
-        Ok(Response::new(pb::CreateServiceAccountResponse { service_account: Some(service_account(made)) }))
+        Ok(Response::new(pb::CreateServiceAccountResponse { service_account: Some(service_account(&made)) }))
     }
 
     async fn list_service_accounts(
@@ -45,7 +45,7 @@ impl pb::api_key_service_server::ApiKeyService for ApiKeyApi {
         let found = self.0.accounts.store.service_accounts(page.after, page.size + 1).await;
         let found = found.map_err(|error| refuse(error.into()))?;
         let (found, next_page_token) = convert::cut(found, page.size, |last| last.id.0);
-        let service_accounts = found.into_iter().map(service_account).collect();
+        let service_accounts = found.iter().map(service_account).collect();
         Ok(Response::new(pb::ListServiceAccountsResponse { service_accounts, next_page_token }))
     }
 
@@ -86,7 +86,7 @@ impl pb::api_key_service_server::ApiKeyService for ApiKeyApi {
     }
 }
 
-fn service_account(account: ServiceAccount) -> pb::ServiceAccount {
+fn service_account(account: &ServiceAccount) -> pb::ServiceAccount {
     pb::ServiceAccount {
         id: account.id.0.to_string(),
         name: account.name.as_str().to_owned(),
@@ -111,7 +111,7 @@ fn api_key(key: ApiKey) -> pb::ApiKey {
     }
 }
 
-pub(super) fn checked(key: ApiKey, roles: Vec<String>) -> pb::CheckApiKeyResponse {
+pub(super) fn checked(key: &ApiKey, roles: Vec<String>) -> pb::CheckApiKeyResponse {
     pb::CheckApiKeyResponse {
         key_id: key.id.to_string(),
         user_id: key.account.0.to_string(),
