@@ -118,8 +118,8 @@ impl Outlet {
     fn flush_within(&self, limit: Duration) -> OTelSdkResult {
         let (done, is_done) = sync_channel(1);
         let late = || OTelSdkError::Timeout(limit);
-        self.asks.try_send(done).map_err(|_| late())?;
-        is_done.recv_timeout(limit).map_err(|_| late())
+        self.asks.try_send(done).map_err(|_full| late())?;
+        is_done.recv_timeout(limit).map_err(|_late| late())
     }
 }
 

@@ -82,9 +82,10 @@ impl OtlpConfig {
         for header in self.headers.expose().split(',').map(str::trim).filter(|header| !header.is_empty()) {
             let (name, value) = header.split_once('=').ok_or("must be name=value, separated by commas")?;
             let name = name.trim().to_ascii_lowercase();
-            let name = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| "has a name that is no header's")?;
+            let name =
+                AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_shown| "has a name that is no header's")?;
             let mut value =
-                AsciiMetadataValue::try_from(value.trim()).map_err(|_| "has a value that no header can have")?;
+                AsciiMetadataValue::try_from(value.trim()).map_err(|_shown| "has a value that no header can have")?;
             value.set_sensitive(true);
             metadata.insert(name, value);
         }

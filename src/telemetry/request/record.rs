@@ -204,7 +204,8 @@ impl Record {
     fn mark_span(&self, outcome: Outcome) {
         match outcome {
             Outcome::Http(status) => {
-                self.span.record("http.response.status_code", status.as_u16());
+                // Signed: the layer of OpenTelemetry writes unsigned numbers as text.
+                self.span.record("http.response.status_code", i64::from(status.as_u16()));
             }
             Outcome::Rpc(code) => {
                 self.span.record("rpc.grpc.status_code", code as i32);
