@@ -231,7 +231,7 @@ impl Accounts {
     /// in to the account that the first one made.
     ///
     /// # Errors
-    /// [`Error::AccountExists`], or [`Error::PasswordsBusy`]; what [`Accounts::admit`] refuses.
+    /// [`Error::AccountExists`], or [`Error::PasswordsBusy`]; or why nobody may register here, or not with this invitation.
     pub async fn register(&self, registration: Registration) -> Result<(Account, Tokens), Error> {
         if let Some(id) = registration.id
             && let Some(there) = self.store.credentials_by_id(id).await?
