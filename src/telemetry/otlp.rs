@@ -187,21 +187,21 @@ impl Exporter {
         loop {
             // Idle until a span comes; then more are waited for, so that a busy process wakes this thread rarely.
             let mut batch = Vec::new();
-            let asked = tokio::select! {
+            // Who can ask for nothing any more is not waited for, or this would turn without end.
+            let mut asked = tokio::select! {
                 biased;
-                asked = self.asked.recv() => asked,
+                Some(ask) = self.asked.recv() => Some(ask),
                 count = self.spans.recv_many(&mut batch, self.batch_max) => {
                     if count == 0 {
                         return;
                     }
                     tokio::select! {
                         biased;
-                        asked = self.asked.recv() => asked,
+                        Some(ask) = self.asked.recv() => Some(ask),
                         () = sleep(self.gather) => None,
                     }
                 }
             };
-            let mut asked = asked;
             loop {
                 self.fill(&mut batch);
                 if batch.is_empty() {
@@ -211,7 +211,7 @@ impl Exporter {
                     // Meanwhile the queue fills, and what comes after that is dropped and counted.
                     asked = tokio::select! {
                         biased;
-                        asked = self.asked.recv() => asked,
+                        Some(ask) = self.asked.recv() => Some(ask),
                         () = sleep(self.pauses.step()) => None,
                     };
                 }

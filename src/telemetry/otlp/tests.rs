@@ -74,6 +74,15 @@ async fn flush(outlet: &Outlet) -> OTelSdkResult {
     tokio::task::spawn_blocking(move || outlet.force_flush()).await.expect("no panic")
 }
 
+#[tokio::test]
+async fn the_exporter_ends_with_those_who_could_give_it_spans() {
+    let (config, ..) = collector(Manner::Take).await;
+    let ((queue, spans), (asks, asked)) = (mpsc::channel(1), mpsc::channel(1));
+    let exporter = Exporter::new(&config, &Resource::builder_empty().build(), spans, asked).expect("made");
+    drop((queue, asks));
+    timeout(Duration::from_secs(60), exporter.run()).await.expect("it ends");
+}
+
 #[test]
 fn the_ratio_decides_where_a_trace_begins_and_its_caller_everywhere_else() {
     let decide = |ratio: f64, parent: Option<bool>| {
