@@ -38,7 +38,7 @@ mod trace;
 
 pub use otlp::OtlpConfig;
 pub use request::{Failure, LoggedBody, RequestLog, RequestLogService, ResponseFuture, Route};
-pub use trace::{Origin, continued, inject, inject_metadata, is_sampled, sampled_traceparent, trace_id};
+pub use trace::{Origin, continued, inject, inject_metadata, is_sampled, number, sampled_traceparent, trace_id};
 
 use self::otlp::{Choice, Outlet};
 use crate::config::Problems;

@@ -154,7 +154,7 @@ impl RoomTask {
         let origins = origins(orders, &judgement);
         let span =
             telemetry::continued(origins.iter().flat_map(|origins| origins.iter()).map(|(_, origin)| origin), || {
-                tracing::info_span!("append", messaging.batch.message_count = batch.len())
+                tracing::info_span!("append", messaging.batch.message_count = telemetry::number(batch.len()))
             });
         match self.context.store.append(Arc::clone(&batch)).instrument(span).await {
             Ok(Outcome::Done) => {

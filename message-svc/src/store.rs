@@ -239,7 +239,7 @@ fn commit_span<'a>(system: &'static str, origins: impl IntoIterator<Item = &'a O
             db.system.name = system,
             db.operation.name = "INSERT",
             db.collection.name = "entries",
-            db.operation.batch.size = (entries > 1).then_some(entries)
+            db.operation.batch.size = (entries > 1).then(|| telemetry::number(entries))
         )
     })
 }

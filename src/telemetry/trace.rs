@@ -55,6 +55,12 @@ pub fn is_sampled() -> bool {
     current(SpanContext::is_sampled) == Some(true)
 }
 
+/// A count as an attribute of a span: signed, because the layer of OpenTelemetry writes unsigned numbers as text.
+#[must_use]
+pub fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// The current span as a `traceparent`, when its trace is sampled, else nothing: for messages of a stream, which have no
 /// headers and are too many to carry what nobody wants.
 #[must_use]

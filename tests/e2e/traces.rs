@@ -211,6 +211,10 @@ async fn messages_sent_over_socket_io_are_traces_to_the_store_and_to_who_gets_th
     spans.check("deliver", "gateway", SpanKind::Producer, &bundle);
     assert_eq!(spans.attribute("send_message", "messaging.system"), Any::StringValue("socket.io".to_owned()));
 
+    for name in [BUNDLE, "append"] {
+        assert_eq!(spans.attribute(name, "messaging.batch.message_count"), Any::IntValue(1), "{name}");
+    }
+
     // Sends of many that are written together: what writes them is linked to each.
     let people = futures::future::join_all((0..8).map(|_| Person::new(&mesh, "friend"))).await;
     let mut sockets = Vec::new();

@@ -4,7 +4,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use mesh::error::{Reason, Refusal};
+use mesh::{
+    error::{Reason, Refusal},
+    telemetry,
+};
 use serde_json::value::RawValue;
 use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
@@ -179,7 +182,7 @@ fn span(kind: Kind, events: usize) -> Span {
     let name = kind.as_str();
     tracing::info_span!("socket event", otel.name = name, otel.kind = "server", otel.status_code = Empty,
         messaging.system = "socket.io", messaging.operation.name = name, messaging.operation.type = "process",
-        messaging.batch.message_count = (events > 1).then_some(events), "error.type" = Empty)
+        messaging.batch.message_count = (events > 1).then(|| telemetry::number(events)), "error.type" = Empty)
 }
 
 /// Whether a packet is a send, as far as a look at how clients write one tells. One that is written otherwise is handled

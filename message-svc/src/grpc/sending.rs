@@ -202,7 +202,7 @@ fn span(messages: usize) -> Span {
         rpc.system = "grpc",
         rpc.service = "switchboard.message.v1.SendService",
         rpc.method = "SendBundle",
-        messaging.batch.message_count = messages,
+        messaging.batch.message_count = telemetry::number(messages),
         "error.type" = Empty
     )
 }

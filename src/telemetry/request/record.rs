@@ -204,8 +204,7 @@ impl Record {
     fn mark_span(&self, outcome: Outcome) {
         match outcome {
             Outcome::Http(status) => {
-                // Signed: the layer of OpenTelemetry writes unsigned numbers as text.
-                self.span.record("http.response.status_code", i64::from(status.as_u16()));
+                self.span.record("http.response.status_code", trace::number(status.as_u16().into()));
             }
             Outcome::Rpc(code) => {
                 self.span.record("rpc.grpc.status_code", code as i32);

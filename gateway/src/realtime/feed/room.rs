@@ -523,8 +523,7 @@ impl State {
 
 /// The span of the delivery of one message, which goes on with the trace of its send.
 fn delivery(origin: &Origin, sockets: usize) -> Span {
-    // Signed: the layer of OpenTelemetry writes unsigned numbers as text.
-    let sockets = i64::try_from(sockets).unwrap_or(i64::MAX);
+    let sockets = telemetry::number(sockets);
     telemetry::continued([origin], || {
         tracing::info_span!("deliver", otel.kind = "producer", messaging.system = "socket.io",
             messaging.operation.name = "deliver", messaging.operation.type = "send", switchboard.sockets = sockets)
