@@ -23,6 +23,7 @@ mod api_keys;
 mod backend;
 #[cfg(test)]
 pub(crate) mod contract;
+mod factors;
 mod invitations;
 mod moving;
 pub mod postgres;
@@ -31,6 +32,7 @@ pub mod sqlite;
 
 pub use api_keys::{ApiKeyStore, KeyMade, NewApiKey, NewServiceAccount};
 pub use backend::{file, house, migrate, open, sqlite_file};
+pub use factors::{Factors, TotpAttempt, TotpConfirmation, TrustedDevice};
 pub use invitations::{InvitationStore, NewInvitation};
 pub use signing_keys::{KEYS_MAX, KeyRecord, KeyRotated, KeyRotation, KeyStore};
 
@@ -253,73 +255,6 @@ pub enum PasswordChanged {
     Changed(EndedSessions),
     /// The password was changed after it was verified; nothing changed.
     Stale,
-}
-
-/// The second factors of an account.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Factors {
-    /// When its authenticator was confirmed; none when it has none that counts.
-    pub totp_confirmed_at: Option<Millis>,
-    /// Recovery codes that are left.
-    pub recovery_codes: u32,
-    /// Devices that are trusted now.
-    pub trusted_devices: u32,
-}
-
-/// A secret of an authenticator that a code has confirmed.
-#[derive(Clone, Debug)]
-pub struct TotpConfirmation {
-    /// Whose.
-    pub user_id: UserId,
-    /// The planned secret that the code was of.
-    pub sealed_secret: Vec<u8>,
-    /// The time step of the code, which is used by it.
-    pub step: i64,
-    /// The recovery codes that come with it.
-    pub recovery_hashes: Vec<RecoveryHash>,
-    /// The time now.
-    pub now: Millis,
-    /// Written when it counts.
-    pub audit: Vec<Entry>,
-}
-
-/// What came of a try to give a code.
-#[derive(Clone, PartialEq, Eq)]
-pub enum TotpAttempt {
-    /// It counts as failed until the code is used; this is the sealed secret to judge it by.
-    Sealed(Vec<u8>),
-    /// There were too many; none is taken before this time.
-    Held(Millis),
-    /// The account has no authenticator that counts.
-    Missing,
-}
-
-/// A sealed secret does not belong into a log either.
-impl std::fmt::Debug for TotpAttempt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Sealed(_) => f.write_str("Sealed(…)"),
-            Self::Held(until) => f.debug_tuple("Held").field(until).finish(),
-            Self::Missing => f.write_str("Missing"),
-        }
-    }
-}
-
-/// A device that need not give a code for a while.
-#[derive(Clone, Debug)]
-pub struct TrustedDevice {
-    /// Whose account it logs in to.
-    pub user_id: UserId,
-    /// Its id.
-    pub device_id: uuid::Uuid,
-    /// The time now.
-    pub now: Millis,
-    /// Until when it is trusted.
-    pub expires_at: Millis,
-    /// How many the account may have, this one included.
-    pub devices_max: u32,
-    /// Written with it.
-    pub audit: Vec<Entry>,
 }
 
 /// A change of an account's roles.
