@@ -55,7 +55,7 @@ pub trait ApiKeyStore {
     /// The service accounts, the newest first, from after a place in that order.
     async fn service_accounts(&self, after: Option<Uuid>, limit: u32) -> Stored<Vec<ServiceAccount>>;
 
-    /// Keeps a key. Of several calls at the same moment each may pass the limit.
+    /// Keeps a key, unless the account has as many as it may.
     async fn create_api_key(&self, new: &NewApiKey) -> Stored<KeyMade>;
 
     /// The key that is known by this, expired or not, with the roles of its account. That it is used at this time is noted

@@ -26,8 +26,7 @@ pub struct NewInvitation {
 /// Invitations. Using one up is [`Store::create_account`](super::Store::create_account)'s, in one step with the account.
 #[async_trait]
 pub trait InvitationStore {
-    /// Keeps an invitation; false, and nothing happens, when there are as many as may be. Of several calls at the same
-    /// moment each may pass that limit.
+    /// Keeps an invitation; false, and nothing happens, when there are as many as may be.
     async fn invite(&self, new: &NewInvitation) -> Stored<bool>;
 
     /// The id of the invitation that is known by this, if it is good now: neither used nor expired.

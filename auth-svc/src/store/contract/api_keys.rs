@@ -128,6 +128,15 @@ pub(crate) async fn a_revoked_key_is_gone_and_its_revocation_is_told(store: Arc<
 pub(crate) async fn there_are_no_more_keys_of_an_account_than_may_be(store: Arc<dyn Store>) {
     let (billing, other) = (made(&store, "billing").await, made(&store, "other").await);
     let few = |account, number| NewApiKey { keys_max: 2, ..key(account, number) };
+    let crowd = made(&store, "crowd").await;
+    let calls: Vec<_> = (10..18)
+        .map(|number| {
+            let (store, key) = (store.clone(), NewApiKey { audit: Vec::new(), ..few(crowd, number) });
+            tokio::spawn(async move { store.create_api_key(&key).await.expect("judged") == KeyMade::Made })
+        })
+        .collect();
+    let kept = futures::future::join_all(calls).await.into_iter().filter(|kept| *kept.as_ref().expect("no panic"));
+    assert_eq!(kept.count(), 2, "many at once are no more than many in a row");
     for number in 1..=2 {
         assert_eq!(keep(&store, &few(billing, number)).await, KeyMade::Made);
     }

@@ -92,6 +92,17 @@ pub(crate) async fn an_invitation_that_is_revoked_or_expired_lets_nobody_in(stor
 
 pub(crate) async fn there_are_no_more_invitations_than_may_be(store: Arc<dyn Store>) {
     let few = |number| NewInvitation { open_max: 2, ..invitation(number) };
+    // Many at once, which have expired by now.
+    let calls: Vec<_> = (10..18)
+        .map(|number| {
+            let (store, mut early) = (store.clone(), NewInvitation { audit: Vec::new(), ..few(number) });
+            early.invitation.created_at = NOW.minus(HOUR + HOUR);
+            early.invitation.expires_at = NOW.minus(HOUR);
+            tokio::spawn(async move { store.invite(&early).await.expect("judged") })
+        })
+        .collect();
+    let kept = futures::future::join_all(calls).await.into_iter().filter(|kept| *kept.as_ref().expect("no panic"));
+    assert_eq!(kept.count(), 2, "many at once are no more than many in a row");
     for number in 0..2 {
         assert!(store.invite(&few(number)).await.expect("kept"));
     }

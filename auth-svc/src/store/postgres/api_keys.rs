@@ -112,11 +112,12 @@ async fn service_accounts(
 
 async fn create_key(write: &mut PgConnection, new: &NewApiKey) -> Result<KeyMade, Error> {
     let key = &new.key;
-    let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM service_accounts WHERE id = $1)")
+    // Held until the end, so that of several keys each is counted before the next one is.
+    let account: Option<Uuid> = sqlx::query_scalar("SELECT id FROM service_accounts WHERE id = $1 FOR UPDATE")
         .bind(key.account.0)
-        .fetch_one(&mut *write)
+        .fetch_optional(&mut *write)
         .await?;
-    if !there {
+    if account.is_none() {
         return Ok(KeyMade::Missing);
     }
     let count: i64 = sqlx::query_scalar("SELECT count(*) FROM api_keys WHERE user_id = $1 AND expires_at > $2")

@@ -50,6 +50,8 @@ impl InvitationStore for PostgresStore {
 
 async fn invite(write: &mut PgConnection, new: &NewInvitation) -> Result<bool, Error> {
     let invitation = &new.invitation;
+    // Held until the end, so that of several each is counted before the next one is. Reading goes on.
+    sqlx::raw_sql("LOCK TABLE invitations IN SHARE ROW EXCLUSIVE MODE").execute(&mut *write).await?;
     let open: i64 = sqlx::query_scalar("SELECT count(*) FROM invitations WHERE expires_at > $1")
         .bind(invitation.created_at.0)
         .fetch_one(&mut *write)
