@@ -261,7 +261,8 @@ async fn a_failed_request_is_exported_though_its_trace_is_not_sampled() {
     assert_eq!(healthy.map(|(_, span)| span.name).collect::<Vec<_>>(), Vec::<String>::new());
 }
 
-#[tokio::test]
+// Waiting for a process to end blocks a thread, and the collector needs another one meanwhile.
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_secret_is_in_any_span() {
     let collector = Collector::start(false).await;
     let plan = Mesh::plan().separate().set("gateway.trusted_proxies", "127.0.0.1");
