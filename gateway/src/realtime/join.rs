@@ -33,6 +33,8 @@ const PAGE: i32 = 50;
 const FOLLOW_MAX: usize = 100;
 /// How often the log is read again because the room was faster.
 const TRIES_MAX: u32 = 20;
+/// The same for the newest page, which a cursor goes on from: by that more of the room is read at once.
+const PAGE_TRIES_MAX: u32 = 4;
 /// Rooms that came with a token and are joined at once.
 const RESUMES: usize = 8;
 
@@ -210,7 +212,7 @@ impl Joining<'_> {
 
     /// With no cursor, or one that nothing can be proven from: the newest page.
     async fn newest(&self, hold: &Hold, room: &pb::Room) -> Result<&'static str, Refusal> {
-        for _ in 0..TRIES_MAX {
+        for last in (0..PAGE_TRIES_MAX).rev().map(|left| left == 0) {
             // The feed's position, once it has come to where the room stood when the user was in it.
             let at = hold.live(room.last_seq).await?;
             let messages = self.messages(at.seq).await?;
@@ -221,10 +223,17 @@ impl Joining<'_> {
             };
             match hold.admit(self.session, &offer, ack)? {
                 Admitted::Live | Admitted::Gone => return Ok("newest"),
+                Admitted::Behind if last => {
+                    // The room is faster than the reading of pages: the client goes on from this one.
+                    let ack = Ack { room, end: &at, more: true, lasting: false }.newest(&messages);
+                    if let Some(frame) = self.reply.frame(&ack) {
+                        self.session.tell(frame);
+                    }
+                }
                 Admitted::Behind => {}
             }
         }
-        Err(Refusal::new(Reason::Unavailable, "The room is too busy to be joined now; try again"))
+        Ok("more")
     }
 
     async fn messages(&self, until: i64) -> Result<Vec<json::Message>, Refusal> {
