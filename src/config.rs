@@ -12,6 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
 mod env;
+#[cfg(test)]
+mod fuzz;
 mod mesh;
 mod redis;
 mod secret;

@@ -13,7 +13,7 @@ use axum::{body::Body, response::Response};
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request};
 use tokio::sync::Semaphore;
-use tonic::{Status, metadata::MetadataMap, server::NamedService, service::Routes};
+use tonic::{Code, Status, metadata::MetadataMap, server::NamedService, service::Routes};
 use tonic_health::server::{HealthReporter, health_reporter};
 use tower::{Layer, Service};
 
@@ -23,6 +23,9 @@ use crate::{
     identity::{self, Caller, Identity, UserCaller},
     proto, telemetry,
 };
+
+/// Where a status has its `ErrorInfo`.
+const DETAILS: &str = "grpc-status-details-bin";
 
 /// Health of the services that one process serves; live, so that a process that is not ready says so.
 pub struct Health {
@@ -147,7 +150,8 @@ impl Gate {
         let deadline = deadline(request.headers().get("grpc-timeout"))?
             .map_or(self.deadline_max, |deadline| deadline.min(self.deadline_max));
         // Who asks how to call, with a token that has expired, is better told so by the call itself.
-        if !request.uri().path().starts_with("/grpc.") {
+        let ours = !request.uri().path().starts_with("/grpc.");
+        if ours {
             let metadata = MetadataMap::from_headers(std::mem::take(request.headers_mut()));
             let caller = self.identity.authenticate(&metadata).await;
             *request.headers_mut() = metadata.into_headers();
@@ -159,11 +163,39 @@ impl Gate {
             }
         }
         match tokio::time::timeout(deadline, inner.call(request)).await {
+            Ok(Ok(response)) if ours => named(response),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(infallible)) => match infallible {},
             Err(_) => Err(Refusal::new(Reason::DeadlineExceeded, "The answer did not come within the deadline")),
         }
     }
+}
+
+/// Gives a code to a refusal that tonic made by itself, before any handler: ours all have one. Bytes that are no message of
+/// the call are the caller's fault, though gRPC's own libraries call it `INTERNAL`.
+fn named(response: Response) -> Result<Response, Refusal> {
+    let bare = response.headers().contains_key("grpc-status") && !response.headers().contains_key(DETAILS);
+    let status = if bare { Status::from_header_map(response.headers()) } else { None };
+    let Some(status) = status else { return Ok(response) };
+    let (reason, message) = match status.code() {
+        Code::Internal => (Reason::MalformedBody, "The bytes are no request of this call"),
+        Code::OutOfRange | Code::ResourceExhausted => (Reason::PayloadTooLarge, "The request is past its limit"),
+        Code::Unimplemented => (Reason::MethodNotAllowed, "There is no such call, or no such compression"),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => return Ok(response),
+    };
+    Err(Refusal::new(reason, message).with_source(status))
 }
 
 /// The deadline that a `grpc-timeout` header gives: at most eight digits and a unit.
@@ -189,7 +221,23 @@ fn deadline(value: Option<&HeaderValue>) -> Result<Option<Duration>, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use test_input::{Edits, bytes};
+
     use super::*;
+
+    #[test]
+    fn fuzz_any_deadline_is_a_time_or_named() {
+        bolero::check!().with_type::<Edits>().for_each(|edits| {
+            let Ok(value) = HeaderValue::from_bytes(&bytes(&["5S", "99999999H", "1n", "20M", "7u", "300m"], edits))
+            else {
+                return;
+            };
+            match deadline(Some(&value)) {
+                Ok(given) => assert!(given.is_some_and(|given| given <= Duration::from_secs(99_999_999 * 3_600))),
+                Err(refusal) => assert_eq!(refusal.violations[0].field, "grpc-timeout"),
+            }
+        });
+    }
 
     #[test]
     fn a_deadline_is_read_as_grpc_writes_it_and_a_bad_one_is_named() {

@@ -27,6 +27,8 @@ use crate::{
 };
 
 mod follow;
+#[cfg(test)]
+mod fuzz;
 mod probe;
 mod revocations;
 mod scope;

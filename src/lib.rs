@@ -20,6 +20,8 @@
 pub mod client;
 pub mod config;
 pub mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod grpc;
 pub mod identity;
 pub mod keys;

@@ -87,7 +87,9 @@ impl From<Millis> for prost_types::Timestamp {
 
 impl From<&prost_types::Timestamp> for Millis {
     fn from(at: &prost_types::Timestamp) -> Self {
-        Self(at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos / 1_000_000)))
+        // Wider than any time that is one, so that the ends of its range are cut off last.
+        let millis = i128::from(at.seconds) * 1000 + i128::from(at.nanos / 1_000_000);
+        Self(i64::try_from(millis).unwrap_or(if millis < 0 { i64::MIN } else { i64::MAX }))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -20,6 +20,7 @@ const DOCUMENTS: [&str; 14] = [
     "docs/security/controls.md",
     "docs/security/threats.md",
     "docs/socketio.md",
+    "docs/testing.md",
     "SECURITY.md",
 ];
 

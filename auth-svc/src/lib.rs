@@ -54,6 +54,8 @@ pub mod audit;
 pub mod config;
 pub mod error;
 pub mod factor;
+#[cfg(test)]
+mod fuzz;
 pub mod grpc;
 pub mod invitation;
 pub mod login;

@@ -83,7 +83,28 @@ fn hop_address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use test_input::{Edits, bytes};
+
     use super::*;
+
+    #[test]
+    fn fuzz_no_header_of_a_stranger_counts_and_none_of_a_proxy_breaks_anything() {
+        let proxies = Proxies::new(vec!["10.0.0.0/8".parse().expect("network")]);
+        let examples = ["192.0.2.9, 10.0.0.2", "[2001:db8::1]:4711, fd00::7", "::ffff:192.0.2.9", "https,http"];
+        bolero::check!().with_type::<(bool, Edits, Edits)>().for_each(|(proxy, hops, proto)| {
+            let mut headers = HeaderMap::new();
+            for (name, edits) in [(FORWARDED_FOR, hops), (FORWARDED_PROTO, proto)] {
+                if let Ok(value) = http::HeaderValue::from_bytes(&bytes(&examples, edits)) {
+                    headers.append(name, value);
+                }
+            }
+            let peer: IpAddr = if *proxy { [10, 0, 0, 1].into() } else { [192, 0, 2, 1].into() };
+            let origin = proxies.origin_behind(peer, &headers);
+            assert!(*proxy || origin == Origin { address: peer, https: false });
+            // An IPv4 address has one spelling, or a client could be two for the limits.
+            assert_eq!(origin.address, origin.address.to_canonical());
+        });
+    }
 
     fn origin(trusted: &[&str], peer: &str, forwarded: &[&str], proto: &str) -> (String, bool) {
         let proxies = Proxies::new(trusted.iter().map(|net| net.parse().expect("network")).collect());

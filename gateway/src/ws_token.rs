@@ -125,7 +125,21 @@ impl std::fmt::Debug for WsTokens {
 
 #[cfg(test)]
 mod tests {
+    use test_input::{Edits, text};
+
     use super::*;
+
+    #[test]
+    fn fuzz_no_token_but_ours_as_it_was_made_is_good() {
+        let (_data, tokens) = tokens(3_600);
+        let (_other, stranger) = super::tests::tokens(3_600);
+        let examples = [tokens.issue(&user()).0, stranger.issue(&user()).0];
+        let tokens = std::panic::AssertUnwindSafe(tokens);
+        bolero::check!().with_type::<Edits>().for_each(|edits| {
+            let token = text(&examples, edits);
+            assert_eq!(tokens.verify(&token).is_ok(), token == examples[0], "{token}");
+        });
+    }
 
     fn tokens(lifetime_secs: i64) -> (tempfile::TempDir, WsTokens) {
         let data = tempfile::tempdir().expect("folder");

@@ -7,6 +7,9 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::open::{OpenError, Service};
 
+#[cfg(test)]
+mod fuzz;
+
 /// The parameters of a URL that the driver knows. Others are libpq's, which many URLs bear; they are passed over, and
 /// the driver would show their values in the log.
 const PARAMETERS: [&str; 18] = [
@@ -59,6 +62,16 @@ pub(crate) fn parse(url: &str, service: &Service) -> Result<PgConnectOptions, Op
             Ok(options.application_name(service.name).extra_float_digits(None))
         }
         Ok(options) => Ok(options.extra_float_digits(None)),
-        Err(error) => bad(&format!("cannot be read: {error}")),
+        Err(error) => {
+            // The driver's sentence shows a parameter's value, which may be a piece of another URL.
+            let fails = |parameters: &str| PgConnectOptions::from_str(&format!("{address}?{parameters}")).is_err();
+            match kept.iter().find(|parameter| !fails("") && fails(parameter)) {
+                Some(parameter) => {
+                    let name = parameter.split('=').next().unwrap_or_default();
+                    bad(&format!("has a value of {name} that is not understood"))
+                }
+                None => bad(&format!("cannot be read: {error}")),
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 mod faults;
 
-fn service() -> Service {
+pub(crate) fn service() -> Service {
     Service {
         name: "note-svc",
         store: "note store",

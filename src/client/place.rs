@@ -9,9 +9,10 @@ use tonic::transport::{ClientTlsConfig, Endpoint};
 
 use crate::config::GrpcLimits;
 
-/// HTTP/2 pings on idle connections, so that a peer that is gone is noticed.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-/// How long a ping may stay without an answer.
+/// HTTP/2 pings, on idle connections too, so that a peer that went without a word is noticed. With the time for the answer
+/// it is the longest that a call waits for such a connection once the network is well again.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+/// How long a ping may stay without an answer: as long as a call, so that a peer that is only slow keeps its connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes that may be on their way to this process on one connection. Fixed, not adaptive: an adaptive window starts at
@@ -133,7 +134,28 @@ pub fn check_urls(urls: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use test_input::{Edits, text};
+
     use super::*;
+
+    #[test]
+    fn fuzz_any_list_of_urls_is_as_many_places_that_can_be_called_or_refused_in_a_sentence() {
+        let examples = ["http://127.0.0.1:50001", "http://a.example:1, https://b.example:2,http://[::1]:3", ""];
+        bolero::check!().with_type::<Edits>().for_each(|edits| {
+            let urls = text(&examples, edits);
+            match places(&urls) {
+                Ok(places) => {
+                    let named = urls.split(',').filter(|url| !url.trim().is_empty()).count();
+                    assert!(!places.is_empty() && places.len() == named, "{urls}");
+                    for place in places.iter() {
+                        let address = ([127, 0, 0, 1], place.port).into();
+                        assert!(place.endpoint(address, &GrpcLimits::default()).is_ok(), "{urls}");
+                    }
+                }
+                Err(said) => assert!(!said.is_empty()),
+            }
+        });
+    }
 
     #[test]
     fn a_url_may_name_several_places_and_must_have_a_scheme() {

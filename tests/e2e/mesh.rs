@@ -17,6 +17,7 @@ use std::{
 use rand::RngExt as _;
 use rustix::process::Signal;
 use tempfile::TempDir;
+use test_proxy::Proxy;
 
 use crate::{
     process::{self, Process},
@@ -163,6 +164,7 @@ pub(crate) struct Plan {
     gateways: usize,
     services: usize,
     stores: Option<Vec<(String, String)>>,
+    proxied: bool,
     settings: Vec<(String, String)>,
     messages_of: BTreeMap<usize, usize>,
 }
@@ -190,6 +192,12 @@ impl Plan {
     pub(crate) fn on(mut self, stores: Vec<(String, String)>) -> Self {
         self.stores = Some(stores);
         self
+    }
+
+    /// Four processes, each of which reaches every other one through a proxy of its own.
+    pub(crate) fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self.separate()
     }
 
     /// One setting by its path: `auth.access_secs`.
@@ -225,7 +233,43 @@ impl Plan {
             (Replica { part: Part::Gateway, number: gateway }, format!("http://127.0.0.1:{}", rows[message].message))
         });
         let one_sided = one_sided.collect();
-        Mesh { folder, ports, rows, environment, one_sided, parts, running: Mutex::default(), stores }
+        let links = if self.proxied { Links::new(&ports) } else { Links::default() };
+        Mesh { folder, ports, rows, environment, one_sided, parts, links, running: Mutex::default(), stores }
+    }
+}
+
+/// The network between the parts: a proxy for each that calls another, and none where nobody asked for them.
+#[derive(Default)]
+pub(crate) struct Links(BTreeMap<(Part, Part), Proxy>);
+
+impl Links {
+    fn new(ports: &Ports) -> Self {
+        let port = |part| match part {
+            Part::Auth => ports.auth,
+            Part::User => ports.user,
+            Part::Message => ports.message,
+            Part::All | Part::Gateway => ports.public,
+        };
+        let calls = Part::FOUR.into_iter().flat_map(|from| Part::FOUR.map(|to| (from, to)));
+        // Nobody calls the gateway but clients; they are `All` here.
+        let calls = calls.filter(|(from, to)| from != to && *to != Part::Gateway).chain([(Part::All, Part::Gateway)]);
+        Self(calls.map(|(from, to)| ((from, to), Proxy::new(&format!("127.0.0.1:{}", port(to))))).collect())
+    }
+
+    /// The way from one part to another; from clients (`All`) to the gateway.
+    pub(crate) fn between(&self, from: Part, to: Part) -> &Proxy {
+        self.0.get(&(from, to)).expect("a mesh that was started with proxies")
+    }
+
+    fn environment(&self, part: Part) -> Vec<(&'static str, String)> {
+        let of = |to| match to {
+            Part::Auth => Some("AUTH_SERVICE_URL"),
+            Part::User => Some("USER_SERVICE_URL"),
+            Part::Message => Some("MESSAGE_SERVICE_URL"),
+            Part::All | Part::Gateway => None,
+        };
+        let calls = self.0.iter().filter(|((from, _), _)| *from == part);
+        calls.filter_map(|((_, to), proxy)| Some((of(*to)?, format!("http://{}", proxy.address())))).collect()
     }
 }
 
@@ -240,6 +284,7 @@ pub(crate) struct Mesh {
     /// Where message-svc is, for gateways that know of one replica alone.
     one_sided: BTreeMap<Replica, String>,
     parts: Vec<Replica>,
+    pub(crate) links: Links,
     running: Mutex<BTreeMap<Replica, Process>>,
     /// Dropped after the processes.
     pub(crate) stores: Stores,
@@ -281,6 +326,7 @@ impl Mesh {
             gateways: 1,
             services: 1,
             stores: None,
+            proxied: false,
             settings: Vec::new(),
             messages_of: BTreeMap::new(),
         }
@@ -362,6 +408,11 @@ impl Mesh {
         self.running().get_mut(&replica.into()).is_some_and(Process::runs)
     }
 
+    /// The memory of one process, in KiB.
+    pub(crate) fn memory_kib(&self, replica: impl Into<Replica>) -> u64 {
+        self.running().get(&replica.into()).expect("a part that runs").memory_kib()
+    }
+
     fn take(&self, replica: Replica) -> Process {
         self.running().remove(&replica).expect("a part that runs")
     }
@@ -375,6 +426,7 @@ impl Mesh {
         if let Some(url) = self.one_sided.get(&replica) {
             command.env("MESSAGE_SERVICE_URL", url);
         }
+        command.envs(self.links.environment(replica.part));
         if replica.part == Part::All {
             command.arg("up");
         }

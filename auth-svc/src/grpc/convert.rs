@@ -21,6 +21,9 @@ use crate::{
     store::SessionCursor,
 };
 
+#[cfg(test)]
+mod fuzz;
+
 /// The page when none is asked for, and the largest.
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 100;

@@ -1,8 +1,11 @@
 //! What every operation of the document shares: its title, its security scheme, and the errors that any call may meet, so
 //! that a handler names only those of its own.
 
+use std::collections::HashSet;
+
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, ServerBuilder,
+    Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+    Schema, ServerBuilder,
     header::HeaderBuilder,
     path::{Operation, ParameterBuilder, ParameterIn, PathItem},
     schema::{ObjectBuilder, Type},
@@ -69,7 +72,11 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
         components.responses.insert(name.to_owned(), RefOr::T(shared(status, text)));
     }
     components.responses.insert(NOT_MODIFIED.to_owned(), RefOr::T(not_modified()));
-    document.paths.paths.values_mut().flat_map(operations).for_each(add_errors);
+    let optional = all_optional(components);
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        add_errors(operation);
+        allow_no_body(operation, &optional);
+    }
     document.paths.paths.values_mut().filter_map(|item| item.get.as_mut()).for_each(add_condition);
     document
 }
@@ -96,6 +103,30 @@ fn add_condition(operation: &mut Operation) {
     operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
     let unchanged = RefOr::Ref(Ref::from_response_name(NOT_MODIFIED));
     operation.responses.responses.insert("304".to_owned(), unchanged);
+}
+
+/// Where the schemas are that require no field.
+fn all_optional(components: &Components) -> HashSet<String> {
+    let is_optional =
+        |schema: &RefOr<Schema>| matches!(schema, RefOr::T(Schema::Object(object)) if object.required.is_empty());
+    let schemas = components.schemas.iter().filter(|(_, schema)| is_optional(schema));
+    schemas.map(|(name, _)| format!("#/components/schemas/{name}")).collect()
+}
+
+/// No body is an object without fields (`extract/body.rs`), so one that needs none may be left out.
+fn allow_no_body(operation: &mut Operation, optional: &HashSet<String>) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    let schemas = body.content.values().map(|content| match content {
+        RefOr::T(content) => content.schema.as_ref(),
+        RefOr::Ref(_) => None,
+    });
+    let is_optional = |schema: Option<&RefOr<Schema>>| match schema {
+        Some(RefOr::Ref(place)) => optional.contains(&place.ref_location),
+        Some(RefOr::T(_)) | None => false,
+    };
+    if schemas.into_iter().all(is_optional) {
+        body.required = Some(Required::False);
+    }
 }
 
 fn shared(status: &str, text: &str) -> Response {

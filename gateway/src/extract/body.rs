@@ -16,6 +16,9 @@ use serde_json::Value;
 use super::{Fields, FromFields};
 use crate::{edge::Edge, error::ErrorObject};
 
+#[cfg(test)]
+mod fuzz;
+
 /// A body that is too large is read on for this many times its limit and thrown away, because most clients look at the
 /// answer only after they have sent everything. Past that the connection is closed.
 const DRAIN_FACTOR: usize = 16;

@@ -74,7 +74,42 @@ impl<T: FromParams, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
 #[cfg(test)]
 mod tests {
+    use test_input::{Edits, check_violations, text};
+
     use super::*;
+
+    struct Read(Option<i64>, Option<String>);
+
+    impl FromParams for Read {
+        fn read(params: &mut Params) -> Self {
+            Self(params.number("page", 1, 1_000), params.text("search"))
+        }
+    }
+
+    #[test]
+    fn fuzz_a_query_of_any_text_is_within_its_limits_or_refused_by_parameter() {
+        let examples = ["page=7&search=a%20b", "page=1&page=2", "search=%F0%9F%98%80&x", "page=-1&search=%00"];
+        bolero::check!().with_type::<Edits>().for_each(|edits| {
+            let Ok(uri) = format!("/rooms?{}", text(&examples, edits)).parse::<http::Uri>() else { return };
+            let (mut parts, ()) = http::Request::new(()).into_parts();
+            parts.uri = uri;
+            match futures::executor::block_on(Query::<Read>::from_request_parts(&mut parts, &())) {
+                Ok(Query(Read(page, search))) => {
+                    assert!(page.is_none_or(|page| (1..=1_000).contains(&page)));
+                    assert!(search.is_none_or(|search| !search.contains('\0')));
+                }
+                Err(error) => {
+                    let body = serde_json::to_value(&error).expect("JSON");
+                    let errors = body["errors"].as_array().expect("errors");
+                    let text =
+                        |error: &serde_json::Value, name: &str| error[name].as_str().unwrap_or_default().to_owned();
+                    let errors: Vec<_> =
+                        errors.iter().map(|error| (text(error, "field"), text(error, "message"))).collect();
+                    check_violations(errors.iter().map(|(field, message)| (&**field, &**message)));
+                }
+            }
+        });
+    }
 
     fn params(pairs: &[(&str, &str)]) -> Params {
         let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

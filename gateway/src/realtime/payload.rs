@@ -8,6 +8,9 @@ use mesh::{
 use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
 
+#[cfg(test)]
+mod fuzz;
+
 /// What a Struct may be nested before it is sent on: message-svc allows 16 levels, and decoding protobuf stops far above.
 const DEPTH_MAX: usize = 16;
 

@@ -16,7 +16,7 @@ use mesh::{
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     answer,
@@ -160,6 +160,11 @@ struct Many {
     broken: CancellationToken,
 }
 
+/// Whether what came was a message that cannot be decoded, which tonic calls `INTERNAL`, and no end of the connection.
+fn is_garbage(status: &Status) -> bool {
+    status.code() == Code::Internal && std::error::Error::source(status).is_none()
+}
+
 impl Many {
     async fn run(
         mut self,
@@ -178,6 +183,10 @@ impl Many {
                 }
                 // A later kind of action.
                 Some(Ok(WatchRoomsRequest { action: None })) => {}
+                Some(Err(status)) if is_garbage(&status) => {
+                    let message = "The bytes are no request of this call";
+                    return Err(Refusal::new(Reason::MalformedBody, message).with_source(status));
+                }
                 // Whoever has said all that they want may still listen.
                 Some(Err(_)) | None => break,
             }

@@ -19,6 +19,9 @@ use crate::{
     room::{NewRoom, RoomType},
 };
 
+#[cfg(test)]
+mod fuzz;
+
 /// Ids that clients may choose for rooms: random ones, so that nobody can take an id that is derived.
 const ROOM_ID_VERSION: usize = 4;
 /// Characters of a search.

@@ -16,6 +16,9 @@ use crate::{
     store::{Batch, payload},
 };
 
+#[cfg(test)]
+mod fuzz;
+
 /// The first byte of everything. A replica ignores versions that it does not know, and reads the store.
 const VERSION: u8 = 1;
 /// Half of the hash: nobody has more than the moment of one seq to guess it.

@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::receive::Receiver;
 
+#[cfg(test)]
+mod fuzz;
+
 /// Where Redis is when nobody says.
 const DEFAULT_URL: &str = "redis://127.0.0.1:6379";
 /// The port of sentinels when nobody says.

@@ -16,6 +16,9 @@ use crate::{
     store::StoreError,
 };
 
+#[cfg(test)]
+mod fuzz;
+
 /// What an entry is, as a number in its own column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

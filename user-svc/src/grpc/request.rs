@@ -13,6 +13,9 @@ use crate::{
     profile::{self, Change, Field, NewProfile, Rename, UserId},
 };
 
+#[cfg(test)]
+mod fuzz;
+
 /// A change with whose it is said to be.
 #[derive(Debug)]
 pub(super) struct Update {

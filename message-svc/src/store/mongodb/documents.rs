@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+mod fuzz;
+
 /// The role of a member as a number.
 const MEMBER: i32 = 1;
 /// See [`MEMBER`].
