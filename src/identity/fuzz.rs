@@ -69,3 +69,13 @@ fn an_assertion_lives_for_its_minute_whatever_it_says() {
         assert!(!good || life <= 60, "{} {}", assertion.iat, assertion.exp);
     });
 }
+
+/// A path whose instructions `bench/instructions` counts: a token is verified.
+#[test]
+#[ignore = "bench/instructions counts it"]
+fn counted_a_token_is_verified() {
+    let ([token, _], key, _) = tokens();
+    for _ in 0..test_input::rounds() {
+        assert!(token::verify_access(&token, &key, "switchboard", "switchboard").is_ok());
+    }
+}

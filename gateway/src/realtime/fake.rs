@@ -104,12 +104,17 @@ pub(super) fn session(link: FakeLink) -> (Arc<Session>, FakeLink) {
 
 /// A socket of this user on this link.
 pub(super) fn session_of(user_id: Uuid, link: FakeLink) -> (Arc<Session>, FakeLink) {
+    (session_with(user_id, Arc::new(link.clone())), link)
+}
+
+/// A socket of this user on any link.
+pub(super) fn session_with(user_id: Uuid, link: Arc<dyn Link>) -> Arc<Session> {
     static IDS: AtomicU64 = AtomicU64::new(0);
     let session_id = Uuid::now_v7();
     let caller =
         UserCaller { user_id, session_id: Some(session_id), roles: Vec::new(), expires: None, via: None, scopes: None };
     let (id, address) = (IDS.fetch_add(1, Ordering::Relaxed), IpAddr::V4(Ipv4Addr::LOCALHOST));
-    (Arc::new(Session::new(id, "sid", caller, session_id, address, Arc::new(link.clone()))), link)
+    Arc::new(Session::new(id, "sid", caller, session_id, address, link))
 }
 
 /// auth-svc, as far as sockets need it: each token once, and not of the sessions that have ended.

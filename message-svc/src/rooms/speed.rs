@@ -71,3 +71,24 @@ async fn speed() {
     measure("64 rooms, 1,024 senders", 64, 1_024, 200).await;
     measure("1,000 rooms, 1,000 senders", 1_000, 1_000, 100).await;
 }
+
+/// A path whose instructions `bench/instructions` counts: 64 messages that wait are numbered and written as one batch.
+#[test]
+#[ignore = "bench/instructions counts it"]
+fn counted_sixty_four_messages_are_numbered_and_written() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (store, _folder) = sqlite().await;
+        let writers = rooms(&store);
+        let owner = user();
+        let room = new_room(RoomType::Public, "room", owner);
+        store.create_room(&room).await.expect("made");
+        let content = "x".repeat(128);
+        for round in 0..test_input::rounds() {
+            let sends = (0..64).map(|n| writers.send(room.meta.id, message(owner, &format!("{round}-{n}"), &content)));
+            assert!(join_all(sends).await.iter().all(Result::is_ok));
+        }
+        writers.stop().await;
+        store.close().await;
+    });
+}

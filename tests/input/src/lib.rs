@@ -1,6 +1,8 @@
-//! What fuzz targets are fed with: good examples that an engine edits, so that most of what comes is nearly good and gets
+//! What fuzz targets and counted paths are fed with: good examples that an engine edits, so that most of what comes is nearly good and gets
 //! deep into a parser, and JSON made of bytes. The engine is bolero's: it makes the [`Edits`]; under `cargo test` they
 //! are random, under `cargo bolero test` they follow what the parser does with them. `docs/testing.md` has the commands.
+
+use std::env;
 
 use serde_json::{Map, Value};
 
@@ -136,4 +138,10 @@ pub fn check_violations<'a>(violations: impl IntoIterator<Item = (&'a str, &'a s
         assert!(!message.is_empty() && message.len() < 500, "{field}: {message}");
     }
     assert!(named > 0, "a refusal that names no field");
+}
+
+/// How often a path is run whose instructions are counted; `bench/instructions` says it by `SWITCHBOARD_TEST_ROUNDS`.
+#[must_use]
+pub fn rounds() -> usize {
+    env::var("SWITCHBOARD_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1)
 }

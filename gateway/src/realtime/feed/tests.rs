@@ -1,5 +1,7 @@
 //! One room without a network: what bridges, what is repeated, what is a hole, and who hears what.
 
+use std::{collections::VecDeque, sync::Mutex};
+
 use mesh::{
     error::{Reason, Refusal},
     proto::message::v1::{self as pb, entry::Event},
@@ -14,9 +16,10 @@ use super::{
 };
 use crate::realtime::{
     RealtimeConfig,
-    fake::{FakeLink, session, session_of},
+    fake::{FakeLink, session, session_of, session_with},
+    frame::Frame,
     packet,
-    session::Session,
+    session::{Link, Session, Unsent},
 };
 
 /// The link that carries the feed, and the one that it moves to.
@@ -358,4 +361,35 @@ fn a_feed_that_moves_is_left_where_it_was_only_when_it_has_begun_elsewhere() {
     assert!(room.is_live_at(NEXT));
     room.cut(NEXT);
     assert!(!room.is_live_at(NEXT) && room.wanted(NEXT, false).is_none());
+}
+
+/// A socket's queue that is emptied as fast as it fills.
+struct Emptied(Mutex<VecDeque<Frame>>);
+
+impl Link for Emptied {
+    fn send_all(&self, frames: &[Frame]) -> Result<(), Unsent> {
+        let mut queue = self.0.lock().expect("lock");
+        queue.clear();
+        queue.extend(frames.iter().cloned());
+        Ok(())
+    }
+
+    fn kill(&self) {}
+
+    fn finish(&self) {}
+}
+
+/// A path whose instructions `bench/instructions` counts: a message is encoded and queued for a hundred sockets.
+#[test]
+#[ignore = "bench/instructions counts it"]
+fn counted_a_message_is_encoded_and_queued_for_a_hundred_sockets() {
+    let room = live_room(0);
+    for _ in 0..100 {
+        let session = session_with(Uuid::now_v7(), Arc::new(Emptied(Mutex::default())));
+        assert_eq!(admit(&room, &session, 0, false).expect("in the room"), Admitted::Live);
+    }
+    for seq in (1..).take(test_input::rounds()) {
+        let message = pb::Message { seq, content: "x".repeat(128), ..pb::Message::default() };
+        assert_eq!(put(&room, seq, Event::Message(message)), Verdict::Fine);
+    }
 }
