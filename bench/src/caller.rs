@@ -1,5 +1,5 @@
-//! A process that makes REST calls for a measurement over connections that are kept (`caller/rest.rs`), in a closed loop or
-//! by a schedule. It reads one plan from its standard input and writes one report.
+//! A process that makes calls for a measurement over connections that are kept: REST (`caller/rest.rs`), in a closed loop or
+//! by a schedule, or gRPC (`caller/grpc.rs`). It reads one plan from its standard input and writes one report.
 
 use std::{
     io::Write as _,
@@ -15,6 +15,7 @@ use crate::{
     series::{Counts, Series},
 };
 
+mod grpc;
 mod rest;
 
 /// A load of calls.
@@ -24,6 +25,8 @@ pub(crate) struct CallPlan {
     pub(crate) address: SocketAddr,
     /// Requests as they are written, in turn.
     pub(crate) requests: Vec<String>,
+    /// Instead of those, a read by gRPC.
+    pub(crate) grpc: Option<Read>,
     /// Connections, each with one call at a time.
     pub(crate) at_once: usize,
     /// Calls a second by schedule; none for a closed loop.
@@ -32,6 +35,15 @@ pub(crate) struct CallPlan {
     pub(crate) begin: u64,
     pub(crate) start: u64,
     pub(crate) end: u64,
+}
+
+/// A read by gRPC.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Read {
+    /// Who reads.
+    pub(crate) bearer: String,
+    /// The newest page of this room's messages; without one, the reader's rooms.
+    pub(crate) room: Option<String>,
 }
 
 /// What came of it, within the measured time.
@@ -87,7 +99,10 @@ impl Tally {
 pub(crate) fn run() -> anyhow::Result<()> {
     let plan = std::io::stdin().lines().next().context("no plan came")??;
     let plan: CallPlan = serde_json::from_str(&plan)?;
-    let called = rest::run(&plan)?;
+    let called = match &plan.grpc {
+        Some(read) => grpc::run(&plan, read)?,
+        None => rest::run(&plan)?,
+    };
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &called)?;
     Ok(out.write_all(b"\n")?)

@@ -45,6 +45,11 @@ pub(crate) trait System {
     /// The messages of a room in their stored order; none where nothing is stored.
     fn stored(&self, room: &str, reader: &str) -> anyhow::Result<Option<Vec<Marker>>>;
 
+    /// Where message-svc takes gRPC calls.
+    fn message_service(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// The folder of its embedded store.
     fn data(&self) -> Option<PathBuf> {
         None

@@ -1,4 +1,4 @@
-//! REST calls: reads against a peer, and logins.
+//! Calls: reads by REST against a peer and by gRPC without the edge, and logins.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 
 use super::{Cast, Clients, Frame, Stage, nanos};
 use crate::{
-    caller::{CallPlan, Called, Caller},
+    caller::{CallPlan, Called, Caller, Read},
     clock::{self, SECOND},
     http::request,
     orders::Pace,
@@ -24,7 +24,7 @@ const MESSAGES: u32 = 200;
 fn plan(address: SocketAddr, requests: Vec<String>, at_once: usize, rate: Option<f64>, frame: &Frame) -> CallPlan {
     let begin = clock::now() + SECOND / 5;
     let start = begin + nanos(frame.warm_up_secs);
-    CallPlan { address, requests, at_once, rate, begin, start, end: start + nanos(frame.secs) }
+    CallPlan { address, requests, grpc: None, at_once, rate, begin, start, end: start + nanos(frame.secs) }
 }
 
 /// Makes calls for the measured time; gives what came of them and what they cost.
@@ -92,7 +92,7 @@ impl Reader {
     }
 }
 
-/// Profile, rooms, a page of history.
+/// Profile, rooms, a page of history; what message-svc alone answers is asked of it by gRPC too.
 pub(crate) fn reads(at_once: usize, side: &Side, frame: &Frame) -> anyhow::Result<Run> {
     let mut run = Run::default();
     let reader = Reader::prepare(side, frame)?;
@@ -101,6 +101,19 @@ pub(crate) fn reads(at_once: usize, side: &Side, frame: &Frame) -> anyhow::Resul
         let plan = plan(reader.address, reader.get(path), at_once, None, frame);
         let (called, cost) = call(&plan, &reader.stage, frame)?;
         run.calls(what, &called, &cost, frame.secs);
+        let room = (what == "history").then(|| reader.clients.rooms[0].clone());
+        let address = reader.stage.system.message_service().filter(|_| what != "profile");
+        if let Some(address) = address {
+            let read = Read { bearer: reader.clients.people[0].clone(), room };
+            let plan = CallPlan { grpc: Some(read), ..self::plan(address, Vec::new(), at_once, None, frame) };
+            let (directly, its_cost) = call(&plan, &reader.stage, frame)?;
+            run.calls(&format!("{what} by gRPC"), &directly, &its_cost, frame.secs);
+            let each = |called: &Called, cost: &Sample| cost.product().cpu_secs / float(called.done) * 1e6;
+            run.figure(
+                &format!("{what}: product CPU of the edge per request, us"),
+                each(&called, &cost) - each(&directly, &its_cost),
+            );
+        }
     }
     Ok(run)
 }

@@ -42,6 +42,7 @@ pub(super) struct Switchboard {
     processes: Vec<(&'static str, Process)>,
     stores: Option<Stores>,
     address: SocketAddr,
+    message_service: SocketAddr,
     data: PathBuf,
     registered: usize,
 }
@@ -126,6 +127,7 @@ impl Switchboard {
             processes: Vec::new(),
             stores,
             address: ([127, 0, 0, 1], ports.public).into(),
+            message_service: ([127, 0, 0, 1], ports.messages[0]).into(),
             data: setting.folder.join("data"),
             registered: 0,
         }
@@ -195,6 +197,10 @@ impl System for Switchboard {
 
     fn stored(&self, room: &str, reader: &str) -> anyhow::Result<Option<Vec<Marker>>> {
         contract::stored(self.address, room, reader).map(Some)
+    }
+
+    fn message_service(&self) -> Option<SocketAddr> {
+        Some(self.message_service)
     }
 
     fn data(&self) -> Option<PathBuf> {
