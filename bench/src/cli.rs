@@ -78,6 +78,9 @@ struct Common {
     /// The folder in which the stores of each run lie; it should be on a disk. Default: the system's temporary one.
     #[arg(long, global = true)]
     folder: Option<PathBuf>,
+    /// Profiles of the measured times, by `perf record` on all cores, go to `profiles/` beside the report. They cost a little.
+    #[arg(long, global = true)]
+    profile: bool,
     /// The folder of report and raw data. Default: target/bench-results in the repository.
     #[arg(long, global = true)]
     out: Option<PathBuf>,
@@ -266,11 +269,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<bool> {
     if matches!(command, Command::Caller) {
         return caller::run().map(|()| true);
     }
-    let frame = common.frame()?;
     let out = match &common.out {
         Some(out) => out.clone(),
         None => repository()?.join("target/bench-results"),
     };
+    let frame = Frame { profiles: common.profile.then(|| out.join("profiles")), ..common.frame()? };
     let machine = Machine::look(&frame.folder, &repository()?);
     let mut conductor = Conductor::new(out, machine, common.runs)?;
     if matches!(command, Command::Full) {
@@ -311,6 +314,7 @@ impl Common {
             content_bytes: self.content_bytes,
             replicas: self.replicas,
             settings: self.set.iter().map(setting).collect::<anyhow::Result<_>>()?,
+            profiles: None,
         })
     }
 

@@ -19,6 +19,7 @@ mod machine;
 mod marker;
 mod orders;
 mod process;
+mod profile;
 mod report;
 mod run;
 mod scenario;

@@ -12,6 +12,7 @@ use crate::{
     fleet::Fleet,
     orders::{Loaded, Order, Pace, Plan, Settled, SocketPlan},
     process::Cores,
+    profile::Profile,
     run::Run,
     system::{Setting, Side, System},
     usage::{Sample, Watched},
@@ -55,11 +56,14 @@ pub(crate) struct Frame {
     pub(crate) replicas: usize,
     /// More settings of ours, by path.
     pub(crate) settings: Vec<(String, String)>,
+    /// The folder for profiles of the measured times; none for no profiles.
+    pub(crate) profiles: Option<PathBuf>,
 }
 
 /// A started system with its folder.
 pub(crate) struct Stage {
     pub(crate) system: Box<dyn System>,
+    side: String,
     watched: Vec<Watched>,
     /// After the system in the order of dropping.
     _folder: TempDir,
@@ -78,7 +82,7 @@ impl Stage {
         };
         let system = side.start(&setting)?;
         let watched = system.watched();
-        Ok(Self { system, watched, _folder: folder })
+        Ok(Self { system, side: side.to_string(), watched, _folder: folder })
     }
 
     /// What its processes have taken by now, memory included.
@@ -89,6 +93,11 @@ impl Stage {
     /// The same without memory, which is cheap.
     pub(crate) fn cpu(&self) -> Sample {
         Sample::cpu(&self.watched)
+    }
+
+    /// Watches all cores for the measured time, when profiles are wanted.
+    pub(crate) fn profile(&self, frame: &Frame) -> anyhow::Result<Option<Profile>> {
+        Profile::start(frame.profiles.as_deref(), &self.side, frame.secs)
     }
 
     /// Waits until its processes have nothing left to do from the preparation: checkpoints, caches, freed memory.
@@ -190,6 +199,7 @@ impl Clients {
         self.fleet.tell(&Order::Load { pace, begin, start, end })?;
         clock::sleep_until(start);
         let before = stage.cpu();
+        let profile = stage.profile(frame)?;
         let mut peak_bytes = 0.0;
         while weigh && clock::now() + WEIGH_EVERY < end {
             peak_bytes = stage.sample().product().pss.max(peak_bytes);
@@ -197,6 +207,7 @@ impl Clients {
         }
         clock::sleep_until(end);
         let cost = stage.cpu().since(&before);
+        profile.map_or(Ok(()), Profile::finish)?;
         Ok(Measured { loaded: self.fleet.loaded()?, cost, peak_bytes })
     }
 

@@ -11,6 +11,7 @@ use crate::{
     clock::{self, SECOND},
     http::request,
     orders::Pace,
+    profile::Profile,
     run::{Run, float},
     series::median,
     system::Side,
@@ -44,8 +45,10 @@ fn call(plan: &CallPlan, stage: &Stage, frame: &Frame) -> anyhow::Result<(Called
     let caller = Caller::start(plan, &frame.load_cores)?;
     clock::sleep_until(plan.start);
     let before = stage.cpu();
+    let profile = stage.profile(frame)?;
     clock::sleep_until(plan.end);
     let cost = stage.cpu().since(&before);
+    profile.map_or(Ok(()), Profile::finish)?;
     Ok((caller.finish()?, cost))
 }
 
