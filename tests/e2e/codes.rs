@@ -239,7 +239,7 @@ async fn unavailable_is_a_service_that_is_away_and_passes() {
 
 #[tokio::test]
 async fn deadline_exceeded_is_a_service_that_does_not_answer_and_passes() {
-    let mesh = Mesh::plan().separate().set("gateway.call_timeout_ms", 500).start();
+    let mesh = Mesh::plan().separate().set("gateway.call_timeout_ms", 2_000).start();
     let ada = Person::new(&mesh, "ada").await;
     ada.room("private").await;
     mesh.signal(Part::Message, Signal::STOP);
