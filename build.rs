@@ -5,7 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
+    "switchboard/auth/v1/account.proto",
     "switchboard/auth/v1/admin.proto",
     "switchboard/auth/v1/api_key.proto",
     "switchboard/auth/v1/auth.proto",

@@ -16,9 +16,9 @@ use crate::{
     identity::{Identity, Scope, ServiceName, SessionCheck, TokenError, UserCaller},
     proto::{
         auth::v1::{
-            CheckApiKeyRequest, CheckTokenRequest, admin_service_client::AdminServiceClient,
-            api_key_service_client::ApiKeyServiceClient, auth_service_client::AuthServiceClient, auth_service_server,
-            factor_service_client::FactorServiceClient,
+            CheckApiKeyRequest, CheckTokenRequest, account_service_client::AccountServiceClient,
+            admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
+            auth_service_client::AuthServiceClient, auth_service_server, factor_service_client::FactorServiceClient,
         },
         message::v1::{
             message_service_client::MessageServiceClient, message_service_server,
@@ -97,6 +97,12 @@ impl Clients {
     #[must_use]
     pub fn auth(&self) -> AuthServiceClient<Route> {
         AuthServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
+    }
+
+    /// auth-svc, for what is held about a person, and its end.
+    #[must_use]
+    pub fn account(&self) -> AccountServiceClient<Route> {
+        AccountServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
     }
 
     /// auth-svc, for what only admins may do.

@@ -59,6 +59,8 @@ reasons! {
     InvitationInvalid = "INVITATION_INVALID", PermissionDenied, 403;
     /// Unknown account or wrong password.
     InvalidCredentials = "INVALID_CREDENTIALS", Unauthenticated, 401;
+    /// The password was right, and an admin has disabled the account.
+    AccountDisabled = "ACCOUNT_DISABLED", PermissionDenied, 403;
     /// The password was right, and a second factor is asked.
     MfaRequired = "MFA_REQUIRED", Unauthenticated, 401;
     /// The second factor's code is wrong, or was used.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     api_key::{ApiKeyLimits, SERVICE_ROLE},
     audit::{Entry, Event, Failures},
+    deletion::DeletionLimits,
     error::Error,
     factor::{Binding, Factors},
     invitation::{InvitationHash, InvitationLimits, RegistrationMode},
@@ -172,6 +173,8 @@ pub struct Account {
     pub created_at: Millis,
     /// When it was last changed.
     pub updated_at: Millis,
+    /// Since when an admin lets nobody log in to it.
+    pub disabled_at: Option<Millis>,
 }
 
 impl Account {
@@ -224,6 +227,8 @@ pub struct Accounts {
     pub invitations: InvitationLimits,
     /// How many API keys, and for how long.
     pub api_keys: ApiKeyLimits,
+    /// How long deleted accounts may be had back.
+    pub deletion: DeletionLimits,
 }
 
 impl Accounts {
@@ -300,7 +305,7 @@ impl Accounts {
             binding: Binding::nowhere(),
         };
         match self.login(&attempt, &registration.client).await {
-            Ok(LoggedIn::Open(account, tokens)) => Ok((account, tokens)),
+            Ok(LoggedIn::Open(opened)) => Ok((opened.account, opened.tokens)),
             // One with a second factor was registered long ago.
             Ok(LoggedIn::Challenged(_)) | Err(Error::InvalidCredentials) => Err(Error::AccountExists),
             Err(error) => Err(error),
@@ -382,6 +387,7 @@ fn made(account: NewAccount) -> Account {
         roles: account.roles,
         created_at: account.created_at,
         updated_at: account.created_at,
+        disabled_at: None,
     }
 }
 

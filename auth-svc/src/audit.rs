@@ -48,6 +48,18 @@ events! {
     AccountRegistered = "account.registered";
     /// An account has another username; the detail has both.
     AccountRenamed = "account.renamed";
+    /// Everything that is held about a person was given to them.
+    AccountExported = "account.exported";
+    /// Nobody may log in to an account any more.
+    AccountDisabled = "account.disabled";
+    /// Its people may log in again.
+    AccountEnabled = "account.enabled";
+    /// An account is to be deleted; its sessions ended.
+    AccountDeleted = "account.deleted";
+    /// A deletion was taken back: its owner logged in, or an admin enabled the account.
+    AccountKept = "account.kept";
+    /// An account was erased. What else the log has of it tells no more who it was.
+    AccountErased = "account.erased";
     /// A session was opened, or refused to somebody who does not know the password.
     LoginPassword = "login.password";
     /// A session was opened by registering.
@@ -60,6 +72,8 @@ events! {
     SessionRevoked = "session.revoked";
     /// Every session but the caller's was ended.
     SessionOthersRevoked = "session.others_revoked";
+    /// An admin ended all sessions of an account, or everybody's.
+    SessionsEnded = "session.ended_by_admin";
     /// Sessions were ended because the account had as many as it may.
     SessionOverLimit = "session.over_limit";
     /// A spent refresh token was used again; its session was ended.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api_key::ApiKeyLimits,
+    deletion::{DeletionLimits, ErasedMessages, EraserLimits},
     factor::FactorLimits,
     invitation::{InvitationLimits, RegistrationMode},
     outbox::OutboxLimits,
@@ -75,6 +76,13 @@ pub struct AuthSection {
     /// API keys of one service account that have not expired; more are refused. Default 20: two for each program that calls
     /// as it, so that one can follow the other.
     pub api_keys_per_account_max: u32,
+    /// Days between the deletion of an account and its erasing, in which its owner may log in and have it back; 0 for none.
+    /// Default 14: whoever was tricked, or regrets it, notices within two weeks, and it stays below the month within which
+    /// people may ask for it by law.
+    pub deletion_grace_days: u32,
+    /// What becomes of the messages of a deleted account: `keep` for the text without its author's name, `blank` for nothing
+    /// but the place. Default `keep`: what others answered to stays readable.
+    pub deletion_messages: ErasedMessages,
     /// Seconds that an access token lives, from 60 to 30 days. Default 900: what a stolen one is worth, since its
     /// session can be revoked at any time. A client that never refreshes needs 2,592,000.
     pub access_ttl_secs: u64,
@@ -157,6 +165,8 @@ impl Default for AuthSection {
             invitations_max: 1_000,
             api_key_days: 365,
             api_keys_per_account_max: 20,
+            deletion_grace_days: 14,
+            deletion_messages: ErasedMessages::Keep,
             access_ttl_secs: 900,
             key_days: 90,
             key_lead_secs: 600,
@@ -202,6 +212,7 @@ impl Section for AuthSection {
         problems.range("invitations_max", self.invitations_max, 1, 1_000_000);
         problems.range("api_key_days", self.api_key_days, 1, 1_095);
         problems.range("api_keys_per_account_max", self.api_keys_per_account_max, 1, 10_000);
+        problems.range("deletion_grace_days", self.deletion_grace_days, 0, 365);
         problems.range("access_ttl_secs", self.access_ttl_secs, 60, 30 * DAY_SECS);
         problems.range("key_days", self.key_days, 0, 3_650);
         problems.range("key_lead_secs", self.key_lead_secs, 1, 30 * DAY_SECS);
@@ -294,6 +305,26 @@ impl AuthSection {
         ApiKeyLimits {
             life: Duration::from_secs(u64::from(self.api_key_days) * DAY_SECS),
             per_account_max: self.api_keys_per_account_max,
+        }
+    }
+
+    /// `silence` is how long a part of the mesh may hear nothing of revocations before it asks about every token.
+    pub(crate) fn deletion(&self, silence: Duration) -> DeletionLimits {
+        DeletionLimits {
+            grace: Duration::from_secs(u64::from(self.deletion_grace_days) * DAY_SECS),
+            // And what was accepted in that last moment has been written.
+            settle: silence + Duration::from_secs(2),
+        }
+    }
+
+    /// `patience` is how long one call to another service may take.
+    pub(crate) fn eraser(&self, patience: Duration) -> EraserLimits {
+        EraserLimits {
+            patience,
+            poll: Duration::from_millis(self.outbox_poll_ms),
+            retry_max: Duration::from_millis(self.outbox_retry_ms_max),
+            revocation_keep: Duration::from_secs(self.revocation_keep_secs),
+            messages: self.deletion_messages,
         }
     }
 

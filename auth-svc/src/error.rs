@@ -47,6 +47,12 @@ pub enum Error {
     /// The service account has as many keys as it may.
     #[error("The service account has as many keys as it may (auth.api_keys_per_account_max); revoke one first")]
     ApiKeysFull,
+    /// An admin lets nobody log in to the account.
+    #[error("This account is disabled; ask whoever runs this installation")]
+    AccountDisabled,
+    /// An admin would delete their own account.
+    #[error("An admin's account cannot be deleted by themself: have another admin take the role first")]
+    AdminStays,
     /// Unknown account or wrong password; nobody learns which.
     #[error("Invalid credentials")]
     InvalidCredentials,
@@ -128,10 +134,11 @@ impl From<Error> for Refusal {
             Error::Invalid(violations) => return Self::invalid(violations),
             Error::AccountExists => Reason::AccountExists,
             Error::InvalidCredentials => Reason::InvalidCredentials,
+            Error::AccountDisabled => Reason::AccountDisabled,
             Error::RegistrationClosed => Reason::RegistrationClosed,
             Error::InvitationRequired => Reason::InvitationRequired,
             Error::InvitationInvalid => Reason::InvitationInvalid,
-            Error::InvitationsFull | Error::KeysFull | Error::ApiKeysFull => Reason::Conflict,
+            Error::InvitationsFull | Error::KeysFull | Error::ApiKeysFull | Error::AdminStays => Reason::Conflict,
             Error::Unauthorized => Reason::Unauthorized,
             Error::ReauthenticationRequired => Reason::ReauthenticationRequired,
             Error::MfaRequired => Reason::MfaRequired,

@@ -1,6 +1,7 @@
 //! The surface: each handler converts, authorises, calls the domain and encodes. The proto's comments are the spec.
-//! What only admins may call is in `grpc/admin.rs` and `grpc/api_key.rs`, second factors in `grpc/factor.rs`, what is converted how in
-//! `grpc/convert.rs`, the stream of revocations in `grpc/watch.rs`, and the way to user-svc in `grpc/profiles.rs`.
+//! What only admins may call is in `grpc/admin.rs` and `grpc/api_key.rs`, second factors in `grpc/factor.rs`, what is held
+//! about a person and its end in `grpc/account.rs`, what is converted how in `grpc/convert.rs`, the stream of revocations in
+//! `grpc/watch.rs`, and the ways to the other services in `grpc/profiles.rs` and `grpc/others.rs`.
 
 use std::sync::Arc;
 
@@ -24,16 +25,20 @@ use crate::{
     session::{Client, SessionId, Sessions},
 };
 
+mod account;
 mod admin;
 mod api_key;
 mod convert;
 mod factor;
+mod others;
 mod profiles;
 mod watch;
 
+pub use account::AccountApi;
 pub use admin::AdminApi;
 pub use api_key::ApiKeyApi;
 pub use factor::FactorApi;
+pub use others::Others;
 pub use profiles::UserService;
 
 /// `AuthService`, over the domain.
@@ -96,12 +101,14 @@ impl pb::auth_service_server::AuthService for AuthApi {
         let outcome = if let Ok(LoggedIn::Challenged(_)) = logged_in { "challenged" } else { outcome(&logged_in) };
         metrics::counter!("switchboard_auth_logins_total", "outcome" => outcome).increment(1);
         Ok(Response::new(match logged_in? {
-            LoggedIn::Open(account, tokens) => {
-                let (account, tokens) = (Some(convert::account(account)), Some(convert::tokens(tokens)));
-                pb::LoginResponse { account, tokens, mfa: None }
-            }
+            LoggedIn::Open(opened) => pb::LoginResponse {
+                account: Some(convert::account(opened.account)),
+                tokens: Some(convert::tokens(opened.tokens)),
+                mfa: None,
+                deletion_cancelled: opened.kept,
+            },
             LoggedIn::Challenged(challenge) => {
-                pb::LoginResponse { account: None, tokens: None, mfa: Some(convert::challenge(challenge)) }
+                pb::LoginResponse { mfa: Some(convert::challenge(challenge)), ..Default::default() }
             }
         }))
     }
@@ -117,9 +124,9 @@ impl pb::auth_service_server::AuthService for AuthApi {
         let completion = Completion { ticket: &message.ticket, code, remember, binding };
         let logged_in = self.accounts.complete_login(&completion, &client).await.map_err(Refusal::from);
         metrics::counter!("switchboard_auth_logins_total", "outcome" => outcome(&logged_in)).increment(1);
-        let (account, tokens) = logged_in?;
-        let (account, tokens) = (Some(convert::account(account)), Some(convert::tokens(tokens)));
-        Ok(Response::new(pb::CompleteLoginResponse { account, tokens }))
+        let opened = logged_in?;
+        let (account, tokens) = (Some(convert::account(opened.account)), Some(convert::tokens(opened.tokens)));
+        Ok(Response::new(pb::CompleteLoginResponse { account, tokens, deletion_cancelled: opened.kept }))
     }
 
     async fn refresh(&self, request: Request<pb::RefreshRequest>) -> Answer<pb::RefreshResponse> {

@@ -11,6 +11,7 @@
 //! | `proof.rs` | how and when a session has proved whose it is: what sensitive calls ask for |
 //! | `role.rs`, `operator.rs` | who may do more; what is done at the command line |
 //! | `api_key.rs` | service accounts and their API keys |
+//! | `deletion.rs` | disabling accounts, and deleting them: the plan, and what erases them in every service |
 //! | `audit.rs` | security events: who, what, on whom, from where |
 //! | `place.rs` | roughly where an address is |
 //! | `password.rs` | Argon2id on a bounded pool |
@@ -23,7 +24,7 @@
 //! | `upkeep.rs` | forgetting what has expired |
 //! | `config.rs`, `error.rs` | settings; refusals |
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mesh::{
@@ -33,8 +34,9 @@ use mesh::{
     keys::KeyError,
     ops::{Awaited, Ops, Probe},
     proto::auth::v1::{
-        admin_service_server::AdminServiceServer, api_key_service_server::ApiKeyServiceServer,
-        auth_service_server::AuthServiceServer, factor_service_server::FactorServiceServer,
+        account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
+        api_key_service_server::ApiKeyServiceServer, auth_service_server::AuthServiceServer,
+        factor_service_server::FactorServiceServer,
     },
     serve::{BindError, Listeners, bind, serve_named},
     shutdown::Sequence,
@@ -52,6 +54,7 @@ pub mod account;
 pub mod api_key;
 pub mod audit;
 pub mod config;
+pub mod deletion;
 pub mod error;
 pub mod factor;
 #[cfg(test)]
@@ -78,8 +81,9 @@ pub use config::Config;
 
 use account::Accounts;
 use audit::Failures;
+use deletion::Eraser;
 use factor::Factors;
-use grpc::{AdminApi, ApiKeyApi, AuthApi, FactorApi, UserService};
+use grpc::{AccountApi, AdminApi, ApiKeyApi, AuthApi, FactorApi, Others, UserService};
 use outbox::Outbox;
 use password::Passwords;
 use place::Places;
@@ -204,16 +208,18 @@ async fn serve_with(
     workers.spawn(follower);
 
     let limit = config.mesh.grpc.message_bytes_max;
+    let accounts = AccountServiceServer::new(AccountApi(service.api.clone())).max_decoding_message_size(limit);
     let admin = AdminServiceServer::new(AdminApi(service.api.clone())).max_decoding_message_size(limit);
     let factors = FactorServiceServer::new(FactorApi(service.api.clone())).max_decoding_message_size(limit);
     let keys_api = ApiKeyServiceServer::new(ApiKeyApi(service.api.clone())).max_decoding_message_size(limit);
     let api = AuthServiceServer::from_arc(service.api).max_decoding_message_size(limit);
     let beside = [
+        <AccountServiceServer<AccountApi> as NamedService>::NAME,
         <AdminServiceServer<AdminApi> as NamedService>::NAME,
         <ApiKeyServiceServer<ApiKeyApi> as NamedService>::NAME,
         <FactorServiceServer<FactorApi> as NamedService>::NAME,
     ];
-    let routes = Routes::new(api).add_service(admin).add_service(keys_api).add_service(factors);
+    let routes = Routes::new(api).add_service(admin).add_service(keys_api).add_service(factors).add_service(accounts);
     let (router, health) =
         mesh::grpc::router_with::<AuthServiceServer<AuthApi>>(routes, &beside, identity, &config.mesh.grpc);
     operations.store.arrived(Arc::new(StoreProbe(store.clone())));
@@ -256,6 +262,7 @@ async fn tell_keys(identity: Arc<Identity>, mut keys: watch::Receiver<Arc<signin
 
 async fn serving(health: &Health, serving: bool) {
     health.set_serving::<AuthServiceServer<AuthApi>>(serving).await;
+    health.set_serving::<AccountServiceServer<AccountApi>>(serving).await;
     health.set_serving::<AdminServiceServer<AdminApi>>(serving).await;
     health.set_serving::<ApiKeyServiceServer<ApiKeyApi>>(serving).await;
     health.set_serving::<FactorServiceServer<FactorApi>>(serving).await;
@@ -277,6 +284,7 @@ struct Service {
     api: Arc<AuthApi>,
     sessions: Arc<Sessions>,
     outbox: Arc<Outbox>,
+    eraser: Arc<Eraser>,
     failures: Arc<Failures>,
 }
 
@@ -301,9 +309,17 @@ impl Service {
             limits: auth.sessions(),
         });
         identity.set_check(Arc::new(AskStore(sessions.clone())));
-        let limits = auth.outbox();
-        let profiles =
-            UserService { clients: Clients::connect(mesh), identity: identity.clone(), deadline: limits.patience };
+        let (limits, clients) = (auth.outbox(), Clients::connect(mesh));
+        let patience = Duration::from_millis(mesh.grpc.call_deadline_ms);
+        let holders = Others { clients: clients.clone(), identity: identity.clone(), deadline: patience };
+        let eraser = Eraser {
+            store: store.clone(),
+            feed: sessions.feed.clone(),
+            holders: Arc::new(holders),
+            // The account's own rows and the audit log's take time, too.
+            limits: auth.eraser(2 * patience),
+        };
+        let profiles = UserService { clients, identity: identity.clone(), deadline: limits.patience };
         let outbox = Arc::new(Outbox::new(store.clone(), Arc::new(profiles), limits));
         let secret = mesh::keys::secret(mesh, "auth-seal")?;
         let failures = Arc::new(Failures::default());
@@ -319,9 +335,10 @@ impl Service {
             registration: auth.registration,
             invitations: auth.invitations(),
             api_keys: auth.api_keys(),
+            deletion: auth.deletion(Duration::from_millis(mesh.identity.silence_ms_max)),
         };
         let api = AuthApi { accounts, sessions: sessions.clone(), places: Places::open(&auth.places)? };
-        Ok(Self { api: Arc::new(api), sessions, outbox, failures })
+        Ok(Self { api: Arc::new(api), sessions, outbox, eraser: Arc::new(eraser), failures })
     }
 
     /// The parts that run as long as the process.
@@ -330,6 +347,8 @@ impl Service {
         let (feed, outbox, outbox_stop) = (self.sessions.feed.clone(), self.outbox.clone(), stop.clone());
         workers.spawn(async move { feed.run().await });
         workers.spawn(async move { outbox.run(outbox_stop).await });
+        let (eraser, eraser_stop) = (self.eraser.clone(), stop.clone());
+        workers.spawn(async move { eraser.run(eraser_stop).await });
         let (failures, keep) = (self.failures.clone(), config.auth.audit_keep());
         workers.spawn(upkeep::run(store.clone(), failures, config.auth.upkeep(), keep, stop.clone()));
         workers

@@ -46,16 +46,29 @@ pub struct Completion<'a> {
 #[derive(Debug)]
 pub enum LoggedIn {
     /// The session is open.
-    Open(Account, Tokens),
+    Open(Box<SessionOpened>),
     /// A second factor is asked.
     Challenged(Challenge),
+}
+
+/// A session that was opened.
+#[derive(Debug)]
+pub struct SessionOpened {
+    /// Which one.
+    pub session: SessionId,
+    /// Whose it is.
+    pub account: Account,
+    /// Its tokens.
+    pub tokens: Tokens,
+    /// Whether the account was to be deleted, and stays by this.
+    pub kept: bool,
 }
 
 impl Accounts {
     /// Opens a session, or asks for the second factor. An unknown name costs what a wrong password costs.
     ///
     /// # Errors
-    /// [`Error::InvalidCredentials`], or [`Error::PasswordsBusy`].
+    /// [`Error::InvalidCredentials`], [`Error::AccountDisabled`], or [`Error::PasswordsBusy`].
     pub async fn login(&self, attempt: &Attempt<'_>, client: &Client) -> Result<LoggedIn, Error> {
         for _ in 0..RACES_MAX {
             let found = self.store.credentials(&attempt.login).await?;
@@ -65,6 +78,7 @@ impl Accounts {
                 false => None,
             };
             let user = verified.account.id;
+            self.refuse_disabled(&verified, Event::LoginPassword, client).await?;
             if !self.factors.lets_in(user, attempt.device).await? {
                 let asked = Entry::new(Event::LoginPassword, client, Millis::now()).on(user);
                 self.failures.record(self.store.as_ref(), asked.failed("a second factor was asked")).await?;
@@ -73,8 +87,8 @@ impl Accounts {
                 return Ok(LoggedIn::Challenged(challenge));
             }
             let proofs = [Method::Password];
-            if let Some((_, tokens)) = self.open(&verified, rehash, &proofs, Event::LoginPassword, client).await? {
-                return Ok(LoggedIn::Open(verified.account, tokens));
+            if let Some(opened) = self.open(&verified, rehash, &proofs, Event::LoginPassword, client).await? {
+                return Ok(LoggedIn::Open(Box::new(opened)));
             }
         }
         Err(Error::InvalidCredentials)
@@ -84,32 +98,39 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::TokenInvalid`] for a ticket that is none, is shown from elsewhere, or whose password has changed;
-    /// [`Error::TokenExpired`]; [`Error::MfaCodeInvalid`]; [`Error::MfaHeld`].
-    pub async fn complete_login(
-        &self,
-        completion: &Completion<'_>,
-        client: &Client,
-    ) -> Result<(Account, Tokens), Error> {
+    /// [`Error::TokenExpired`]; [`Error::AccountDisabled`]; [`Error::MfaCodeInvalid`]; [`Error::MfaHeld`].
+    pub async fn complete_login(&self, completion: &Completion<'_>, client: &Client) -> Result<SessionOpened, Error> {
         let ticket = self.factors.tickets.read(completion.ticket, completion.binding)?;
         let user = ticket.user();
         let credentials = self.store.credentials_by_id(user).await?.ok_or(Error::TokenInvalid)?;
         if !ticket.is_of_password(&credentials.password_hash) {
             return Err(Error::TokenInvalid);
         }
+        self.refuse_disabled(&credentials, Event::LoginSecondFactor, client).await?;
         self.factors.judge(user, completion.code, Event::LoginSecondFactor, client).await?;
         // The name of the device was given in the first step.
         let client = Client { device: ticket.device.clone(), ..client.clone() };
         let proofs = [Method::Password, Method::Otp];
         let opened = self.open(&credentials, ticket.rehash, &proofs, Event::LoginSecondFactor, &client).await?;
         // The password was changed in this very moment.
-        let (session, tokens) = opened.ok_or(Error::TokenInvalid)?;
+        let opened = opened.ok_or(Error::TokenInvalid)?;
         if let Some(device) = completion.remember {
-            self.factors.remember(user, device, session, &client).await?;
+            self.factors.remember(user, device, opened.session, &client).await?;
         }
-        Ok((credentials.account, tokens))
+        Ok(opened)
     }
 
-    /// Opens a session of an account whose password was right a moment ago; none when it has changed since.
+    /// Who knows the password is told that the account is disabled; nobody else is.
+    async fn refuse_disabled(&self, verified: &Credentials, event: Event, client: &Client) -> Result<(), Error> {
+        if verified.account.disabled_at.is_none() {
+            return Ok(());
+        }
+        let entry = Entry::new(event, client, Millis::now()).on(verified.account.id);
+        self.failures.record(self.store.as_ref(), entry.failed("the account is disabled")).await?;
+        Err(Error::AccountDisabled)
+    }
+
+    /// Opens a session of an account whose password was right a moment ago; none when that has changed since.
     async fn open(
         &self,
         verified: &Credentials,
@@ -117,7 +138,7 @@ impl Accounts {
         proofs: &[Method],
         event: Event,
         client: &Client,
-    ) -> Result<Option<(SessionId, Tokens)>, Error> {
+    ) -> Result<Option<SessionOpened>, Error> {
         let (now, user) = (Millis::now(), verified.account.id);
         let planned = self.sessions.plan(user, proofs, client, now);
         let id = planned.session.id;
@@ -129,12 +150,14 @@ impl Accounts {
             revoked_until: self.sessions.revoked_until(now),
             audit: vec![Entry::own(event, user, client, now).session(id)],
             over_limit: Entry::own(Event::SessionOverLimit, user, client, now),
+            kept: Entry::own(Event::AccountKept, user, client, now).session(id),
         };
         match self.store.open_session(&opening).await? {
             Opened::PasswordChanged => Ok(None),
-            Opened::Open { head } => {
+            Opened::Open { head, kept } => {
                 self.sessions.published(head).await;
-                Ok(Some((id, self.sessions.tokens(&planned, &verified.account.roles)?)))
+                let tokens = self.sessions.tokens(&planned, &verified.account.roles)?;
+                Ok(Some(SessionOpened { session: id, account: verified.account.clone(), tokens, kept }))
             }
         }
     }

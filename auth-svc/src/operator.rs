@@ -1,5 +1,5 @@
 //! What an operator does at the command line, on the store itself and without a running auth-svc: giving the first admin
-//! the role, inviting people, making a new signing key. A running auth-svc on the same store feels it like the act of another replica.
+//! the role, inviting people, deleting an account, making a new signing key. A running auth-svc on the same store feels it like the act of another replica.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,12 +12,13 @@ use crate::{
     Config,
     account::{Account, Login},
     audit::{Actor, Entry, Event},
+    deletion,
     error::Error,
     invitation::{self, Invitation, InvitationCode, Order},
     role::Role,
     session::Client,
     signing::{self, Rotated, Rotation, Safe},
-    store::{self, OpenError, RoleChange, RolesSet, Store, StoreError},
+    store::{self, DeletionPlan, OpenError, RoleChange, RolesSet, Store, StoreError},
 };
 
 /// Why it was not done: one sentence.
@@ -93,6 +94,34 @@ async fn promote_in(
         RolesSet::Set { account, .. } => Ok(account),
         RolesSet::Missing => Err(OperatorError::NoAccount),
     }
+}
+
+/// Deletes the account with this username or email, which is disabled until it is erased; when that is. A running auth-svc
+/// erases it.
+///
+/// # Errors
+/// One sentence that says what to do.
+pub async fn delete(config: &Config, login: &str, operator: &str) -> Result<Millis, OperatorError> {
+    let login = Login::parse("the name", login).map_err(|violation| Error::Invalid(vec![violation]))?;
+    let store = open(config).await?;
+    let done = async {
+        let found = store.credentials(&login).await?.ok_or(OperatorError::NoAccount)?;
+        let (user_id, now) = (found.account.id, Millis::now());
+        let entry = Entry::new(Event::AccountDeleted, &Client::default(), now);
+        let silence = Duration::from_millis(config.mesh.identity.silence_ms_max);
+        let plan = DeletionPlan {
+            user_id,
+            disabled: true,
+            now,
+            erase_at: config.auth.deletion(silence).erase_at(now),
+            revoked_until: now.plus(config.auth.sessions().revocation_keep),
+            audit: vec![entry.by(Actor::Operator(operator.to_owned())).on(user_id)],
+        };
+        Ok(deletion::plan(store.as_ref(), &plan).await?.0)
+    };
+    let done = done.await;
+    store.close().await;
+    done
 }
 
 /// Makes an invitation to register.

@@ -56,7 +56,7 @@ pub struct Delivery {
 
 /// Why a delivery failed.
 #[derive(Debug, thiserror::Error)]
-#[error("user-svc did not take the news: {0}")]
+#[error("the news was not taken: {0}")]
 pub struct DeliveryError(pub String);
 
 /// Whoever keeps profiles.
@@ -137,16 +137,12 @@ impl Outbox {
         }
     }
 
-    /// Doubles with each failure and is spread over its upper half, so that what failed together does not come back
-    /// together.
     fn wait(&self, attempts: u32) -> Duration {
-        let wait = RETRY_FIRST.saturating_mul(1_u32.checked_shl(attempts.min(16)).unwrap_or(u32::MAX));
-        wait.min(self.limits.retry_max).mul_f64(rand::random_range(0.5..1.0))
+        retry_wait(attempts, self.limits.retry_max)
     }
 
     fn note(&self, arrived: Result<(), &DeliveryError>) {
-        let outcome = if arrived.is_ok() { "arrived" } else { "failed" };
-        metrics::counter!("switchboard_auth_outbox_deliveries_total", "outcome" => outcome).increment(1);
+        count(arrived.is_ok());
         let failed_before = self.failing.swap(arrived.is_err(), Ordering::Relaxed);
         match arrived {
             Err(error) if !failed_before => {
@@ -182,6 +178,19 @@ impl Outbox {
             }
         }
     }
+}
+
+/// The wait after so many failures: it doubles with each and is spread over its upper half, so that what failed together
+/// does not come back together.
+pub(crate) fn retry_wait(attempts: u32, max: Duration) -> Duration {
+    let wait = RETRY_FIRST.saturating_mul(1_u32.checked_shl(attempts.min(16)).unwrap_or(u32::MAX));
+    wait.min(max).mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// Counts an attempt to tell another service something.
+pub(crate) fn count(arrived: bool) {
+    let outcome = if arrived { "arrived" } else { "failed" };
+    metrics::counter!("switchboard_auth_outbox_deliveries_total", "outcome" => outcome).increment(1);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What auth-svc keeps, as a trait whose docs are the contract; `store/contract.rs` holds every backend to it. What is about
 //! one noun alone is a trait of its own that this one includes (`store/invitations.rs`, `store/signing_keys.rs`,
-//! `store/api_keys.rs`).
+//! `store/api_keys.rs`, `store/person.rs`).
 //! Every call that writes is one atomic step: all of it is on disk when it answers, or nothing of it happened. Callers
 //! give the time, so that a test can choose it. Only the files under `store/` name a database.
 
@@ -26,6 +26,7 @@ pub(crate) mod contract;
 mod factors;
 mod invitations;
 mod moving;
+mod person;
 pub mod postgres;
 mod signing_keys;
 pub mod sqlite;
@@ -34,6 +35,9 @@ pub use api_keys::{ApiKeyStore, KeyMade, NewApiKey, NewServiceAccount};
 pub use backend::{file, house, migrate, open, sqlite_file};
 pub use factors::{Factors, TotpAttempt, TotpConfirmation, TrustedDevice};
 pub use invitations::{InvitationStore, NewInvitation};
+pub use person::{
+    AccessChange, AccessSet, Deletion, DeletionPlan, DeletionPlanned, Erased, KnownDevice, PersonStore, Side,
+};
 pub use signing_keys::{KEYS_MAX, KeyRecord, KeyRotated, KeyRotation, KeyStore};
 
 /// Why the store did not do what was asked. What is refused for a reason of the domain is an outcome, not an error.
@@ -167,6 +171,8 @@ pub struct Opening {
     pub audit: Vec<Entry>,
     /// Written when sessions have to go.
     pub over_limit: Entry,
+    /// Written when the account was to be deleted and stays by this.
+    pub kept: Entry,
 }
 
 /// What came of a login.
@@ -176,8 +182,10 @@ pub enum Opened {
     Open {
         /// The highest number among the revocations written.
         head: Option<i64>,
+        /// Whether the account was to be deleted, and stays by this.
+        kept: bool,
     },
-    /// The password was changed after it was verified; nothing changed.
+    /// The password was changed after it was verified, or the account was disabled or erased; nothing changed.
     PasswordChanged,
 }
 
@@ -369,7 +377,9 @@ pub struct SessionCursor {
 ///
 /// A call that takes audit entries writes them with what they tell of, and not at all when nothing was changed.
 #[async_trait]
-pub trait Store: ApiKeyStore + InvitationStore + KeyStore + Send + Sync + std::fmt::Debug + 'static {
+pub trait Store:
+    ApiKeyStore + InvitationStore + KeyStore + PersonStore + Send + Sync + std::fmt::Debug + 'static
+{
     /// Makes an account with its first session and the delivery of its profile (version 1 of its username), and uses its
     /// invitation up. Ids, usernames, emails and invitations are good once; of two calls at the same time for one of them,
     /// one wins.
@@ -398,8 +408,9 @@ pub trait Store: ApiKeyStore + InvitationStore + KeyStore + Send + Sync + std::f
         audit: &[Entry],
     ) -> Stored<Renamed>;
 
-    /// Opens a session, if the password is still the one that was verified, and replaces its hash if asked. Live
-    /// sessions over the account's limit end, those first that were not used for longest.
+    /// Opens a session, if the password is still the one that was verified and the account is not disabled, and replaces
+    /// its hash if asked. A deletion that is planned is taken back. Live sessions over the account's limit end, those first
+    /// that were not used for longest.
     async fn open_session(&self, opening: &Opening) -> Stored<Opened>;
 
     /// Sets a new password, if the current one is still the one that was verified, ends all live sessions but one and

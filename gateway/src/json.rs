@@ -7,7 +7,7 @@ mod account;
 mod room;
 mod security;
 
-pub(crate) use account::{Account, Profile, Session, User};
+pub(crate) use account::{Account, Profile, RememberedDevice, Session, User};
 use mesh::time::Millis;
 pub(crate) use room::{Member, Message, Pagination, Room, SeqPagination};
 pub(crate) use security::{ApiKey, AuditEvent, Invitation, LoginRecord, ServiceAccount};

@@ -20,6 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{edge::Edge, error::ErrorObject, layers, limit::Class};
 
+mod account;
 mod admin;
 mod api_keys;
 mod auth;
@@ -53,7 +54,10 @@ pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
         .merge(members::routes())
         .merge(messages::routes())
         .route_layer(middleware::from_fn(layers::etag::etag));
-    let guarded = auth::password_routes().merge(factors::routes().route_layer(middleware::from_fn(layers::etag::etag)));
+    // An export is large, and a deletion is for once: who asks often is not their owner.
+    let guarded = auth::password_routes()
+        .merge(account::routes())
+        .merge(factors::routes().route_layer(middleware::from_fn(layers::etag::etag)));
     OpenApiRouter::default()
         .merge(guarded.route_layer(limit(Class::Auth)))
         .merge(admin::routes().merge(api_keys::routes()).merge(invitations::routes()).route_layer(limit(Class::Rest)))

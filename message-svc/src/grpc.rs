@@ -9,13 +9,14 @@ use mesh::{
     identity::{self, ServiceName},
     proto::message::v1::{
         AddMemberRequest, AddMemberResponse, CreateRoomRequest, CreateRoomResponse, DeleteRoomRequest,
-        DeleteRoomResponse, GetRoomRequest, GetRoomResponse, JoinRoomRequest, JoinRoomResponse, LeaveRoomRequest,
-        LeaveRoomResponse, ListEntriesRequest, ListEntriesResponse, ListMembersRequest, ListMembersResponse,
-        ListMessagesRequest, ListMessagesResponse, ListPublicRoomsRequest, ListPublicRoomsResponse, ListRoomsRequest,
-        ListRoomsResponse, OpenDirectRoomRequest, OpenDirectRoomResponse, RemoveMemberRequest, RemoveMemberResponse,
-        SendMessageRequest, SendMessageResponse, SetTypingRequest, SetTypingResponse, UpdateRoomRequest,
-        UpdateRoomResponse, WatchRoomRequest, WatchRoomResponse, WatchRoomsRequest, WatchRoomsResponse,
-        message_service_server::MessageService,
+        DeleteRoomResponse, EraseUserRequest, EraseUserResponse, GetRoomRequest, GetRoomResponse, JoinRoomRequest,
+        JoinRoomResponse, LeaveRoomRequest, LeaveRoomResponse, ListEntriesRequest, ListEntriesResponse,
+        ListMembersRequest, ListMembersResponse, ListMessagesRequest, ListMessagesResponse, ListPublicRoomsRequest,
+        ListPublicRoomsResponse, ListRoomsRequest, ListRoomsResponse, ListSentMessagesRequest,
+        ListSentMessagesResponse, OpenDirectRoomRequest, OpenDirectRoomResponse, RemoveMemberRequest,
+        RemoveMemberResponse, SendMessageRequest, SendMessageResponse, SetTypingRequest, SetTypingResponse,
+        UpdateRoomRequest, UpdateRoomResponse, WatchRoomRequest, WatchRoomResponse, WatchRoomsRequest,
+        WatchRoomsResponse, message_service_server::MessageService,
     },
     text::Violations,
 };
@@ -33,6 +34,7 @@ use crate::{
     page::PageToken as _,
     room::{NewRoom, View, create},
     rooms::Rooms,
+    sent::{self, Eraser, SentAfter},
     store::{JoinedBefore, NamedAfter, Store},
     typing::Typists,
 };
@@ -54,6 +56,7 @@ pub(crate) struct Messages {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) names: Arc<Names>,
+    pub(crate) eraser: Eraser,
     pub(crate) typists: Typists,
     pub(crate) following: Arc<Following>,
     pub(crate) limits: Limits,
@@ -229,6 +232,24 @@ impl MessageService for Messages {
         let messages = page.messages.iter().filter_map(|entry| answer::message(entry)).collect();
         let history::MessagePage { total, has_older, has_newer, .. } = page;
         Ok(Response::new(ListMessagesResponse { messages, total, has_older, has_newer }))
+    }
+
+    async fn list_sent_messages(&self, request: Request<ListSentMessagesRequest>) -> Answer<ListSentMessagesResponse> {
+        let me = caller(&request)?;
+        let ListSentMessagesRequest { page_size, page_token } = request.into_inner();
+        let (size, after) = request::page::<SentAfter>(page_size, &page_token, &self.limits, Violations::default())?;
+        let (sent, next) = sent::page(&*self.store, me, after, size as usize).await?;
+        let messages = sent.iter().filter_map(|entry| answer::message(entry)).collect();
+        let next_page_token = next.as_ref().map(SentAfter::encode).unwrap_or_default();
+        Ok(Response::new(ListSentMessagesResponse { messages, next_page_token }))
+    }
+
+    async fn erase_user(&self, request: Request<EraseUserRequest>) -> Answer<EraseUserResponse> {
+        identity::service(&request, &[ServiceName::Auth])?;
+        let (user, what, after) = request::erasure(request.get_ref())?;
+        let next = self.eraser.erase(user, what, after).await?;
+        let next_page_token = next.as_ref().map(SentAfter::encode).unwrap_or_default();
+        Ok(Response::new(EraseUserResponse { next_page_token }))
     }
 
     async fn list_entries(&self, request: Request<ListEntriesRequest>) -> Answer<ListEntriesResponse> {

@@ -10,6 +10,7 @@
 //! | [`watch`], [`hub`], [`typing`] | following a room; hints to those who do; who types |
 //! | [`relay`], [`look`] | hints between replicas, through Redis; finding in the store what no hint told |
 //! | [`history`], [`cursor`], [`page`] | reading back; positions in a log; positions in a list |
+//! | [`sent`] | what one person has sent anywhere, and its erasure |
 //! | [`names`] | usernames, from user-svc |
 //! | [`store`] | what is kept: the trait, and SQLite, PostgreSQL and MongoDB behind it |
 //! | [`config`], [`error`], [`id`] | settings; refusals; ids |
@@ -56,6 +57,7 @@ pub mod relay;
 pub mod room;
 mod room_task;
 pub mod rooms;
+pub mod sent;
 pub mod store;
 #[cfg(test)]
 mod testing;
@@ -70,6 +72,7 @@ use look::Looker;
 use names::Names;
 use relay::{Outlet, Relay, RelayError};
 use rooms::Rooms;
+use sent::Eraser;
 use store::{OpenError, Store, StoreError};
 use typing::Typists;
 use watch::Pace;
@@ -151,6 +154,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let messages = Messages {
         store: Arc::clone(&store),
         rooms: Arc::clone(&rooms),
+        eraser: Eraser { store: Arc::clone(&store), rooms: Arc::clone(&rooms), names: Arc::clone(&names) },
         names,
         typists,
         following: following(&store, &hub, &identity, &message, &shutdown),

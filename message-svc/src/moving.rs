@@ -244,7 +244,8 @@ fn room_record(state: &RoomState) -> Record {
         .with("messages", &state.messages)
 }
 
-/// Whom the making of the room let in, as [`NewRoom`] does it. Nobody leaves a direct room, so its two are still there.
+/// Whom the making of the room let in, as [`NewRoom`] does it. Nobody leaves a direct room but by the deletion of their
+/// account, so its two are still there, or were erased.
 fn founders(state: &RoomState) -> Vec<(UserId, Role)> {
     if state.meta.room_type == RoomType::Direct {
         let members = state.members.page(None, usize::MAX).into_iter();

@@ -114,7 +114,11 @@ impl Names {
         }
         for users in unsure.chunks(ASK_MAX) {
             match self.ask(users).await {
-                Ok(found) => names.extend(found),
+                Ok(found) => {
+                    // Who is not there any more has no name either.
+                    users.iter().filter(|user| !found.contains_key(user)).for_each(|user| drop(names.remove(user)));
+                    names.extend(found);
+                }
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "names are left as they were known");
                     break;
@@ -124,8 +128,14 @@ impl Names {
         names
     }
 
+    /// Forgets a name: its owner is there no more.
+    pub fn forget(&self, user: UserId) {
+        self.known.invalidate(&user);
+    }
+
     async fn ask(&self, users: &[UserId]) -> Result<HashMap<UserId, Arc<str>>, DirectoryError> {
         let found = self.directory.usernames(users).await?;
+        users.iter().filter(|user| !found.iter().any(|(known, _)| known == *user)).for_each(|user| self.forget(*user));
         let good_until = Instant::now() + self.fresh;
         let mut names = HashMap::with_capacity(found.len());
         for (user, name) in found {
@@ -185,6 +195,10 @@ mod tests {
         assert_eq!(&*names.of(user).await.expect("stale"), "ada");
         away(false);
         assert_eq!(&*names.of(user).await.expect("asked"), "lovelace");
+        *directory.name.lock().expect("lock") = None;
+        assert!(names.of_all(&[user]).await.is_empty(), "who is gone has no name");
+        away(true);
+        assert!(matches!(names.of(user).await, Err(Error::Directory(_))), "not even a stale one");
     }
 
     #[tokio::test]

@@ -58,6 +58,8 @@ pub enum Change {
     },
     /// The owner closes the room.
     Close(UserId),
+    /// The user's account is deleted: they leave, whatever room it is.
+    Depart(UserId),
 }
 
 /// What a caller is told when it is done.

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use crate::{
     id::RoomId,
     member::Standing,
+    message::ClientMessageId,
+    sent::SentAfter,
     store::{JoinedBefore, NamedAfter},
 };
 
@@ -77,6 +79,24 @@ impl PageToken for NamedAfter {
     }
 }
 
+impl PageToken for SentAfter {
+    const LIST: u8 = 4;
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let client_id = self.client_id.as_ref().map_or("", ClientMessageId::as_str);
+        [self.room.0.as_bytes(), client_id.as_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (room, client_id) = bytes.split_first_chunk()?;
+        let client_id = std::str::from_utf8(client_id)
+            .ok()
+            .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '))?;
+        let client_id = (!client_id.is_empty()).then(|| ClientMessageId::stored(client_id));
+        Some(Self { room: RoomId(Uuid::from_bytes(*room)), client_id })
+    }
+}
+
 impl PageToken for Standing {
     const LIST: u8 = 3;
 
@@ -102,6 +122,10 @@ mod tests {
         assert_eq!(JoinedBefore::decode("t", &joined.encode()), Ok(Some(joined)));
         assert_eq!(NamedAfter::decode("t", &named.encode()), Ok(Some(named.clone())));
         assert_eq!(Standing::decode("t", &standing.encode()), Ok(Some(standing)));
+        for client_id in [None, Some(ClientMessageId::stored("a ~1"))] {
+            let sent = SentAfter { room, client_id };
+            assert_eq!(SentAfter::decode("t", &sent.encode()), Ok(Some(sent)));
+        }
         assert_eq!(Standing::decode("t", ""), Ok(None));
         let long = "A".repeat(CHARS_MAX + 4);
         for bad in ["x", "not a token", &named.encode(), &joined.encode(), &long, &standing.encode()[1..]] {

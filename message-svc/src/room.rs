@@ -23,7 +23,7 @@ pub enum RoomType {
     Public,
     /// Its members alone see it; members add others.
     Private,
-    /// Two users, for ever.
+    /// Two users, as long as their accounts are there.
     Direct,
 }
 

@@ -222,6 +222,30 @@ pub trait Store: Send + Sync + 'static {
         members_max: usize,
     ) -> Result<Vec<Member>, StoreError>;
 
+    /// The rooms with an id above this one that the user is or has ever been a member of, by rising id, closed ones
+    /// included. One that they have just come into may be missing as long as they are a member.
+    async fn rooms_known_to(
+        &self,
+        user: UserId,
+        after: Option<RoomId>,
+        rooms_max: usize,
+    ) -> Result<Vec<RoomId>, StoreError>;
+
+    /// The messages of this sender in the room whose client id is above this one, by rising client id (compared by
+    /// bytes). The cost does not depend on what others have sent.
+    async fn sent_by(
+        &self,
+        room: RoomId,
+        sender: UserId,
+        after: Option<&ClientMessageId>,
+        messages_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, StoreError>;
+
+    /// Puts what these messages say in place of what the messages say that are there under their rooms and seqs, by the
+    /// same senders; nothing else of an entry changes, and one that is not there is passed over. It is durable when it
+    /// answers; when it fails, a part of it may have been done, and doing it again does no harm.
+    async fn rewrite(&self, messages: &[Arc<Entry>]) -> Result<(), StoreError>;
+
     /// Whether the store answers, for the readiness probe.
     async fn check(&self) -> Result<(), StoreError>;
 

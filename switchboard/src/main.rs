@@ -126,6 +126,14 @@ enum UsersCommand {
         /// The role.
         role: String,
     },
+    /// Deletes an account: nobody gets into it any more, and it is erased in every service when the grace is over.
+    ///
+    /// The services do the erasing, when they run. Until then an admin takes it back by enabling the account. The grace is
+    /// `auth.deletion_grace_days`; what becomes of messages is `auth.deletion_messages`.
+    Delete {
+        /// The username or email.
+        name: String,
+    },
     /// Makes an invitation to register and prints its code, which is good once; for `auth.registration=invitation`.
     Invite {
         /// For whom it is; admins see it in the list.
@@ -185,6 +193,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Users(UsersCommand::Promote { name, role }) => users::promote(&cli.flags, &name, &role),
+        Command::Users(UsersCommand::Delete { name }) => users::delete(&cli.flags, &name),
         Command::Users(UsersCommand::Invite { note, days }) => users::invite(&cli.flags, &note, days),
         Command::Keys(KeysCommand::Init) => settings::init_keys(&cli.flags),
         Command::Keys(KeysCommand::Rotate { at_once }) => users::rotate_keys(&cli.flags, at_once),

@@ -32,6 +32,22 @@ pub(crate) fn promote(flags: &Flags, name: &str, role: &str) -> ExitCode {
     }
 }
 
+/// Deletes an account.
+#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+pub(crate) fn delete(flags: &Flags, name: &str) -> ExitCode {
+    let settings = match settings(flags) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    match wait(operator::delete(&settings, name, &operator())) {
+        Ok(erase_at) => {
+            println!("Its sessions have ended; it is erased in every service from {erase_at} on.");
+            ExitCode::SUCCESS
+        }
+        Err(sentence) => fail(&sentence),
+    }
+}
+
 /// Makes an invitation. The code stands alone on standard output, so that it can go into a pipe.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "it is what the command is for")]
 pub(crate) fn invite(flags: &Flags, note: &str, days: Option<u16>) -> ExitCode {

@@ -1,6 +1,6 @@
 //! Every code of the catalogue can be reached, and stands in docs/errors.md. The `match` in [`reach`] is exhaustive, so a
 //! new code needs its proof here. Reauthentication and who may register are tested
-//! in `security.rs`. Five codes need a fault, which is injected: a process killed (`UNAVAILABLE`), one
+//! in `security.rs`, disabled accounts in `deletion.rs`. Five codes need a fault, which is injected: a process killed (`UNAVAILABLE`), one
 //! halted (`DEADLINE_EXCEEDED`), a store damaged while it is open (`INTERNAL`), a reader that does not read
 //! (`SLOW_CONSUMER`) and a client from outside that calls too often (`RATE_LIMITED`).
 
@@ -72,7 +72,8 @@ async fn reach(reason: Reason, mesh: &Mesh) -> Option<Value> {
         Reason::PayloadTooLarge => raw(&ada, "application/json", &" ".repeat(300 << 10)).await,
         Reason::UnsupportedMediaType => raw(&ada, "text/plain", "x").await,
         // Over gRPC alone, or by a fault: each has a test of its own below.
-        Reason::RegistrationClosed
+        Reason::AccountDisabled
+        | Reason::RegistrationClosed
         | Reason::InvitationRequired
         | Reason::InvitationInvalid
         | Reason::Conflict
@@ -117,7 +118,7 @@ async fn every_code_that_needs_no_fault_is_reached_from_outside() {
             reached += 1;
         }
     }
-    assert_eq!(reached, Reason::ALL.len() - 11, "eleven codes have tests of their own");
+    assert_eq!(reached, Reason::ALL.len() - 12, "twelve codes have tests of their own");
 }
 
 #[test]

@@ -134,14 +134,16 @@ async fn a_callers_deadline_is_kept() {
 async fn calls_for_services_only_refuse_users_and_strangers() {
     use ::mesh::proto::{
         auth::v1::{SpendWsTokenRequest, WatchRevocationsRequest},
-        message::v1::WatchRoomsRequest,
-        user::v1::CreateUserRequest,
+        message::{self, v1::WatchRoomsRequest},
+        user::{self, v1::CreateUserRequest},
     };
     let mesh = Mesh::shared();
     let ada = Person::new(&mesh, "ada").await;
     let (user, stranger) = (ada.rpc(&mesh), Rpc::new(&mesh, None));
     for (mut rpc, code) in [(user, "FORBIDDEN"), (stranger, "UNAUTHORIZED")] {
         rpc::refused(rpc.user.create_user(CreateUserRequest::default()).await, code);
+        rpc::refused(rpc.user.erase_user(user::v1::EraseUserRequest::default()).await, code);
+        rpc::refused(rpc.message.erase_user(message::v1::EraseUserRequest::default()).await, code);
         rpc::refused(rpc.auth.spend_ws_token(SpendWsTokenRequest::default()).await, code);
         rpc::refused(rpc.auth.watch_revocations(WatchRevocationsRequest::default()).await.map(drop), code);
         let requests = futures::stream::iter([WatchRoomsRequest::default()]);

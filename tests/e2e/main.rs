@@ -23,6 +23,7 @@ mod bad_socket;
 mod bad_tokens;
 mod clients;
 mod codes;
+mod deletion;
 mod doctor;
 mod factors;
 mod faults;

@@ -17,7 +17,7 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs an operator's command on the stores of a mesh; what it tells.
-async fn operator(mesh: &Mesh, arguments: &[&str]) -> String {
+pub(crate) async fn operator(mesh: &Mesh, arguments: &[&str]) -> String {
     let environment = [("SWITCHBOARD_DATA".to_owned(), mesh.data().display().to_string())];
     let environment = Ports::free().environment().into_iter().chain(environment).chain(mesh.stores.environment());
     let mut command = process::command("switchboard", environment);
@@ -28,7 +28,7 @@ async fn operator(mesh: &Mesh, arguments: &[&str]) -> String {
 }
 
 /// Gives somebody a role at the command line, and the session after it.
-async fn promoted(mesh: &Mesh, person: &Person, role: &str) -> Person {
+pub(crate) async fn promoted(mesh: &Mesh, person: &Person, role: &str) -> Person {
     let told = operator(mesh, &["users", "promote", &person.username, role]).await;
     assert!(told.contains(&person.username) && told.contains(role), "{told}");
     let body = person.api.post("/auth/refresh", json!({"refreshToken": person.refresh})).await.ok(200);

@@ -5,9 +5,9 @@ use mesh::{
     error::{Answer, Refusal},
     identity::{self, Caller, ServiceName},
     proto::user::v1::{
-        BatchGetUsersRequest, BatchGetUsersResponse, CreateUserRequest, CreateUserResponse, GetUserRequest,
-        GetUserResponse, SetUsernameRequest, SetUsernameResponse, UpdateUserRequest, UpdateUserResponse, User,
-        user_service_server::UserService,
+        BatchGetUsersRequest, BatchGetUsersResponse, CreateUserRequest, CreateUserResponse, EraseUserRequest,
+        EraseUserResponse, GetUserRequest, GetUserResponse, SetUsernameRequest, SetUsernameResponse, UpdateUserRequest,
+        UpdateUserResponse, User, user_service_server::UserService,
     },
     text,
 };
@@ -48,6 +48,13 @@ impl UserService for Users {
         let rename = request::rename(&request.into_inner(), &self.limits)?;
         self.profiles.rename(&rename).await?;
         Ok(Response::new(SetUsernameResponse {}))
+    }
+
+    async fn erase_user(&self, request: Request<EraseUserRequest>) -> Answer<EraseUserResponse> {
+        identity::service(&request, &[ServiceName::Auth])?;
+        let id = request::user_id(&request.get_ref().user_id)?;
+        self.profiles.erase(id).await?;
+        Ok(Response::new(EraseUserResponse {}))
     }
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Answer<GetUserResponse> {

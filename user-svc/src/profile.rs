@@ -194,9 +194,18 @@ impl Profiles {
     /// Makes a profile, or answers the one of this id that is there.
     ///
     /// # Errors
-    /// When the store fails.
+    /// [`Error::UserNotFound`] for somebody who was erased.
     pub async fn create(&self, new: &NewProfile) -> Result<Profile, Error> {
-        Ok(self.store.create(new, Millis::now()).await?)
+        let profile = self.store.create(new, Millis::now()).await?;
+        if profile.username.is_empty() { Err(Error::UserNotFound) } else { Ok(profile) }
+    }
+
+    /// Erases somebody, for good.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn erase(&self, id: UserId) -> Result<(), Error> {
+        Ok(self.store.erase(id, Millis::now()).await?)
     }
 
     /// Takes a username in, unless a newer one is known. Makes the profile when it is missing.

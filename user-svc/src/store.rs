@@ -59,7 +59,8 @@ pub type Stored<T> = Result<T, StoreError>;
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Makes a profile. One of this id that is there stays as it is and is answered, with one exception: first and last
-    /// name are filled in where a rename made the profile and nobody has said them since.
+    /// name are filled in where a rename made the profile and nobody has said them since. Of somebody who was erased an
+    /// empty one is answered, without a username.
     async fn create(&self, new: &NewProfile, now: Millis) -> Stored<Profile>;
 
     /// Sets the username and its version, if the version is higher than the one there. Makes the profile when it is
@@ -75,6 +76,10 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Changes the fields that the change names, and no others: of two changes of different fields at the same time,
     /// both stay. Answers the profile after it; none when it does not exist.
     async fn update(&self, id: UserId, change: &Change, now: Millis) -> Stored<Option<OwnProfile>>;
+
+    /// Erases a person: from now on nobody of this id is found or can be made, whatever news comes late. Done again, also of
+    /// somebody who was never there, it changes nothing more.
+    async fn erase(&self, id: UserId, now: Millis) -> Stored<()>;
 
     /// Whether the store answers.
     async fn check(&self) -> Stored<()>;

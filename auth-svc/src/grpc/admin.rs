@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use mesh::{
     error::{Answer, FieldViolation, Reason, Refusal},
     identity::{self, Scope},
@@ -39,6 +39,14 @@ impl AdminApi {
     /// The admin who calls, and from where.
     fn admin<T>(&self, request: &Request<T>) -> Result<(UserId, Client), Refusal> {
         Ok((admin(request)?, self.0.client(request)))
+    }
+
+    /// The same, who has proved lately who they are.
+    async fn fresh_admin<T: Sync>(&self, request: &Request<T>) -> Result<(Actor, Client), Status> {
+        let (admin, client) = self.admin(request)?;
+        let (_, session) = super::with_session(request)?;
+        self.0.sessions.require_fresh(session).await.map_err(refuse)?;
+        Ok((Actor::User(admin), client))
     }
 
     async fn find(&self, name: &str) -> Result<Option<Account>, Status> {
@@ -78,19 +86,58 @@ impl pb::admin_service_server::AdminService for AdminApi {
     async fn find_account(&self, request: Request<pb::FindAccountRequest>) -> Answer<pb::FindAccountResponse> {
         self.admin(&request)?;
         let account = self.find(&request.get_ref().name).await?.ok_or_else(|| refuse(Error::UserNotFound))?;
-        Ok(Response::new(pb::FindAccountResponse { account: Some(convert::account(account)) }))
+        let deletion = self.store().deletion(account.id).await.map_err(|error| refuse(error.into()))?;
+        let erase_time = deletion.map(|deletion| deletion.erase_at.into());
+        Ok(Response::new(pb::FindAccountResponse { account: Some(convert::account(account)), erase_time }))
+    }
+
+    async fn disable_user(&self, request: Request<pb::DisableUserRequest>) -> Answer<pb::DisableUserResponse> {
+        let (by, client) = self.fresh_admin(&request).await?;
+        let user = user_id(&request.get_ref().user_id)?;
+        let account = self.0.accounts.set_access(user, true, by, &client).await.map_err(refuse)?;
+        Ok(Response::new(pb::DisableUserResponse { account: Some(convert::account(account)) }))
+    }
+
+    async fn enable_user(&self, request: Request<pb::EnableUserRequest>) -> Answer<pb::EnableUserResponse> {
+        let (by, client) = self.fresh_admin(&request).await?;
+        let user = user_id(&request.get_ref().user_id)?;
+        let account = self.0.accounts.set_access(user, false, by, &client).await.map_err(refuse)?;
+        Ok(Response::new(pb::EnableUserResponse { account: Some(convert::account(account)) }))
+    }
+
+    async fn delete_user(&self, request: Request<pb::DeleteUserRequest>) -> Answer<pb::DeleteUserResponse> {
+        let (by, client) = self.fresh_admin(&request).await?;
+        let user = user_id(&request.get_ref().user_id)?;
+        let erase_at = self.0.accounts.delete_other(user, by, &client).await.map_err(refuse)?;
+        Ok(Response::new(pb::DeleteUserResponse { erase_time: Some(erase_at.into()) }))
+    }
+
+    async fn end_user_sessions(
+        &self,
+        request: Request<pb::EndUserSessionsRequest>,
+    ) -> Answer<pb::EndUserSessionsResponse> {
+        let (by, client) = self.fresh_admin(&request).await?;
+        let user = user_id(&request.get_ref().user_id)?;
+        let ended = self.0.accounts.end_sessions_of(user, by, &client).await.map_err(refuse)?;
+        Ok(Response::new(pb::EndUserSessionsResponse { ended_sessions: convert::count(ended) }))
+    }
+
+    async fn end_all_sessions(
+        &self,
+        request: Request<pb::EndAllSessionsRequest>,
+    ) -> Answer<pb::EndAllSessionsResponse> {
+        let (by, client) = self.fresh_admin(&request).await?;
+        let ended = self.0.sessions.end_all(by, &client).await.map_err(refuse)?;
+        Ok(Response::new(pb::EndAllSessionsResponse { ended_sessions: convert::count(ended) }))
     }
 
     async fn set_role(&self, request: Request<pb::SetRoleRequest>) -> Answer<pb::SetRoleResponse> {
-        let (admin, client) = self.admin(&request)?;
-        let (_, session) = super::with_session(&request)?;
-        self.0.sessions.require_fresh(session).await.map_err(refuse)?;
+        let (by, client) = self.fresh_admin(&request).await?;
         let mut violations = Violations::default();
         let user = violations.check(text::uuid("user_id", &request.get_ref().user_id));
         let role = violations.check(Role::parse("role", &request.get_ref().role));
         let (user, role) = convert::both(violations, user, role)?;
-        let account =
-            self.0.accounts.set_role(UserId(user), role, Actor::User(admin), &client).await.map_err(refuse)?;
+        let account = self.0.accounts.set_role(UserId(user), role, by, &client).await.map_err(refuse)?;
         Ok(Response::new(pb::SetRoleResponse { account: Some(convert::account(account)) }))
     }
 
@@ -159,9 +206,13 @@ impl pb::admin_service_server::AdminService for AdminApi {
     }
 }
 
-/// Page after page; the next one is read when the last one has been sent.
 fn export(store: Arc<dyn Store>, filter: Filter) -> Export {
-    use futures::{StreamExt as _, TryStreamExt as _};
+    let events = all_entries(store, filter);
+    events.map_ok(|entry| pb::ExportAuditEventsResponse { event: Some(convert::audit_event(entry)) }).boxed()
+}
+
+/// Page after page; the next one is read when the last one has been sent.
+pub(super) fn all_entries(store: Arc<dyn Store>, filter: Filter) -> impl Stream<Item = Result<Entry, Status>> + Send {
     let first = Some((store, filter, None::<Uuid>));
     let pages = stream::try_unfold(first, async |place| {
         let Some((store, filter, after)) = place else { return Ok(None) };
@@ -170,10 +221,11 @@ fn export(store: Arc<dyn Store>, filter: Filter) -> Export {
         let next = page.last().filter(|_| more).map(|last| (store, filter, Some(last.id)));
         Ok::<_, Status>(Some((stream::iter(page.into_iter().map(Ok)), next)))
     });
-    let events = pages.try_flatten();
-    events
-        .map(|entry| entry.map(|entry| pb::ExportAuditEventsResponse { event: Some(convert::audit_event(entry)) }))
-        .boxed()
+    pages.try_flatten()
+}
+
+fn user_id(text: &str) -> Result<UserId, Status> {
+    text::uuid("user_id", text).map(UserId).map_err(convert::violation)
 }
 
 fn filter(given: Option<&pb::AuditFilter>) -> Result<Filter, Refusal> {

@@ -18,7 +18,7 @@ use crate::{
     factor::Challenge,
     invitation::Invitation,
     session::{Client, Session, SessionId, Tokens},
-    store::SessionCursor,
+    store::{Factors, SessionCursor},
 };
 
 #[cfg(test)]
@@ -195,6 +195,15 @@ pub(super) fn account(account: Account) -> pb::Account {
         roles: account.roles,
         create_time: Some(account.created_at.into()),
         update_time: Some(account.updated_at.into()),
+        disable_time: account.disabled_at.map(Into::into),
+    }
+}
+
+pub(super) fn factors(factors: Factors) -> pb::GetFactorsResponse {
+    pb::GetFactorsResponse {
+        totp_confirm_time: factors.totp_confirmed_at.map(Into::into),
+        recovery_codes: count(factors.recovery_codes),
+        remembered_devices: count(factors.trusted_devices),
     }
 }
 
@@ -259,22 +268,23 @@ pub(super) fn sessions(mut found: Vec<Session>, size: u32, current: Option<Sessi
     let more = found.len() > size as usize;
     found.truncate(size as usize);
     let next_page_token = found.last().filter(|_| more).map(page_token).unwrap_or_default();
-    let sessions = found
-        .into_iter()
-        .map(|session| pb::Session {
-            id: session.id.0.to_string(),
-            current: Some(session.id) == current,
-            device: session.device,
-            ip_address: session.ip_address,
-            place: session.place,
-            authenticate_time: Some(session.authenticated_at.into()),
-            authentication_methods: session.amr.iter().map(|method| method.as_str().to_owned()).collect(),
-            create_time: Some(session.created_at.into()),
-            last_use_time: Some(session.last_used_at.into()),
-            expire_time: Some(session.expires_at.into()),
-        })
-        .collect();
+    let sessions = found.into_iter().map(|one| session(one, current)).collect();
     pb::ListSessionsResponse { sessions, next_page_token }
+}
+
+pub(super) fn session(session: Session, current: Option<SessionId>) -> pb::Session {
+    pb::Session {
+        id: session.id.0.to_string(),
+        current: Some(session.id) == current,
+        device: session.device,
+        ip_address: session.ip_address,
+        place: session.place,
+        authenticate_time: Some(session.authenticated_at.into()),
+        authentication_methods: session.amr.iter().map(|method| method.as_str().to_owned()).collect(),
+        create_time: Some(session.created_at.into()),
+        last_use_time: Some(session.last_used_at.into()),
+        expire_time: Some(session.expires_at.into()),
+    }
 }
 
 pub(super) fn checked_token(claims: AccessClaims) -> pb::CheckTokenResponse {

@@ -23,11 +23,7 @@ impl pb::factor_service_server::FactorService for FactorApi {
     async fn get_factors(&self, request: Request<pb::GetFactorsRequest>) -> Answer<pb::GetFactorsResponse> {
         let (user, _) = with_session(&request)?;
         let factors = self.factors().of(user).await.map_err(refuse)?;
-        Ok(Response::new(pb::GetFactorsResponse {
-            totp_confirm_time: factors.totp_confirmed_at.map(Into::into),
-            recovery_codes: convert::count(factors.recovery_codes),
-            remembered_devices: convert::count(factors.trusted_devices),
-        }))
+        Ok(Response::new(convert::factors(factors)))
     }
 
     async fn start_totp(&self, request: Request<pb::StartTotpRequest>) -> Answer<pb::StartTotpResponse> {

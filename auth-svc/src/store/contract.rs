@@ -24,6 +24,7 @@ pub(crate) mod ends;
 pub(crate) mod factors;
 pub(crate) mod invitations;
 pub(crate) mod outbox;
+pub(crate) mod person;
 pub(crate) mod proofs;
 pub(crate) mod races;
 pub(crate) mod refresh;
@@ -127,6 +128,17 @@ macro_rules! store_contract {
                 a_claimed_delivery_is_left_alone_for_its_lease
                 a_postponed_delivery_counts_its_attempts
                 only_the_first_delivery_of_an_account_is_claimed
+            ]
+            person: [
+                nobody_logs_in_to_a_disabled_account_until_it_is_enabled
+                a_deletion_ends_sessions_and_keys_and_keeps_its_first_time
+                a_login_takes_a_deletion_back_and_a_disabled_account_has_none
+                an_erased_account_is_gone_with_all_that_it_had_and_its_names_are_free
+                a_deletion_is_claimed_once_noted_postponed_and_finished
+                what_the_log_tells_of_somebody_is_taken_out_and_their_id_stays
+                all_live_sessions_of_everybody_end_in_steps
+                trusted_devices_are_listed_while_they_are
+                a_login_and_an_erasing_at_once_leave_the_account_whole_or_none
             ]
             races: [
                 revocation_numbers_become_visible_in_their_order
@@ -235,6 +247,7 @@ pub(crate) fn opening(account: &NewAccount, session: &NewSession) -> super::Open
         revoked_until: NOW.plus(HOUR),
         audit: vec![entry(Event::LoginPassword, session.created_at).on(account.id)],
         over_limit: entry(Event::SessionOverLimit, session.created_at).on(account.id),
+        kept: entry(Event::AccountKept, session.created_at).on(account.id),
     }
 }
 

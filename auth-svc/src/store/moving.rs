@@ -23,6 +23,7 @@ pub(super) const KINDS: &[Kind] = &[
             ("roles", Type::Texts),
             ("created_at", Type::Number),
             ("updated_at", Type::Number),
+            ("disabled_at", Type::Number),
         ],
     },
     Kind {
@@ -172,6 +173,22 @@ pub(super) const KINDS: &[Kind] = &[
             ("signs_from", Type::Number),
             ("leaves_at", Type::Number),
             ("token_secs", Type::Number),
+        ],
+    },
+    Kind {
+        name: "deletion",
+        table: "deletions",
+        key: &["user_id"],
+        one: false,
+        fields: &[
+            ("user_id", Type::Id),
+            ("asked_at", Type::Number),
+            ("erase_at", Type::Number),
+            ("erased_at", Type::Number),
+            ("told", Type::Flag),
+            ("place", Type::Text),
+            ("attempts", Type::Number),
+            ("due_at", Type::Number),
         ],
     },
     Kind {

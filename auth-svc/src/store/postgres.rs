@@ -35,6 +35,7 @@ mod ends;
 mod factors;
 mod invitations;
 mod outbox;
+mod person;
 mod rows;
 mod sessions;
 mod signing_keys;

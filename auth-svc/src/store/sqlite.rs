@@ -34,6 +34,7 @@ mod ends;
 mod factors;
 mod invitations;
 mod outbox;
+mod person;
 mod rows;
 mod sessions;
 mod signing_keys;

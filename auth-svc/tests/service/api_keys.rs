@@ -16,7 +16,7 @@ fn keys(auth: &Auth) -> ApiKeyServiceClient<Channel> {
 }
 
 /// Somebody with the role `admin`.
-async fn admin(setup: &Setup, auth: &Auth) -> Member {
+pub(crate) async fn admin(setup: &Setup, auth: &Auth) -> Member {
     auth.register("root").await;
     operator::promote(&setup.config(), "root", Role::Admin, "a test").await.expect("promoted");
     auth.login("root").await

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod api_keys;
+mod deletion;
 mod factors;
 mod harness;
 mod outbox;

@@ -75,6 +75,13 @@ impl pb::user_service_server::UserService for Users {
         Ok(Response::new(pb::SetUsernameResponse {}))
     }
 
+    async fn erase_user(&self, request: Request<pb::EraseUserRequest>) -> Answer<pb::EraseUserResponse> {
+        let user_id = request.get_ref().user_id.clone();
+        // No version is so high, and no name is empty.
+        self.take(&request, (user_id, i64::MAX, String::new(), None))?;
+        Ok(Response::new(pb::EraseUserResponse {}))
+    }
+
     async fn get_user(&self, _: Request<pb::GetUserRequest>) -> Answer<pb::GetUserResponse> {
         Err(Status::unimplemented("not for these tests"))
     }

@@ -84,6 +84,10 @@ pub(crate) struct Account {
     /// When it was last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Millis,
+    /// Since when an admin keeps everybody out of it; absent while none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    disabled_at: Option<Millis>,
 }
 
 impl From<auth::Account> for Account {
@@ -95,6 +99,7 @@ impl From<auth::Account> for Account {
             roles: account.roles,
             created_at: time(account.create_time),
             updated_at: time(account.update_time),
+            disabled_at: account.disable_time.map(Millis::from),
         }
     }
 }
@@ -147,6 +152,21 @@ impl From<user::User> for Profile {
             created_at: time(user.create_time),
             updated_at: time(user.update_time),
         }
+    }
+}
+
+/// A device that need not give a code of the second factor.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RememberedDevice {
+    id: String,
+    created_at: Millis,
+    expires_at: Millis,
+}
+
+impl From<auth::RememberedDevice> for RememberedDevice {
+    fn from(device: auth::RememberedDevice) -> Self {
+        Self { id: device.id, created_at: time(device.create_time), expires_at: time(device.expire_time) }
     }
 }
 
@@ -206,6 +226,7 @@ mod tests {
             roles: vec!["user".into()],
             create_time: Some(Millis(1_000).into()),
             update_time: Some(Millis(2_000).into()),
+            disable_time: None,
         }
     }
 

@@ -25,8 +25,11 @@ use crate::{
     json::{Account, AuditEvent},
 };
 
+mod access;
+
 pub(super) fn routes() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default()
+        .merge(access::routes())
         .routes(routes!(audit))
         .routes(routes!(export))
         .routes(routes!(find_account))
@@ -35,9 +38,20 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Edge>> {
 
 /// An account, as an admin sees it.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct FoundAccount {
     success: Yes,
     user: Account,
+    /// When it is erased; absent unless it is to be deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    erase_at: Option<Millis>,
+}
+
+impl FoundAccount {
+    fn new(account: pb::Account, erase_at: Option<Millis>) -> Self {
+        Self { success: Yes, user: account.into(), erase_at }
+    }
 }
 
 /// Which account.
@@ -67,7 +81,8 @@ async fn find_account(
     let message = pb::FindAccountRequest { name };
     let call = async |request| edge.clients.admin().find_account(request).await;
     let answer = edge.auth_again(&visit, Some(&bearer.user), message, call).await?;
-    Ok(Json(FoundAccount { success: Yes, user: given(answer.account)?.into() }))
+    let erase_at = answer.erase_time.map(Millis::from);
+    Ok(Json(FoundAccount::new(given(answer.account)?, erase_at)))
 }
 
 /// A change of role.
@@ -103,7 +118,7 @@ async fn set_role(
     let message = pb::SetRoleRequest { user_id, role: change.role };
     let call = async |request| edge.clients.admin().set_role(request).await;
     let answer = edge.auth_again(&visit, Some(&bearer.user), message, call).await?;
-    Ok(Json(FoundAccount { success: Yes, user: given(answer.account)?.into() }))
+    Ok(Json(FoundAccount::new(given(answer.account)?, None)))
 }
 
 /// A page of the audit log.

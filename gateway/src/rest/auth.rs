@@ -65,6 +65,9 @@ pub(crate) struct Authenticated {
     expires_in: i64,
     /// By which this device is known at its next login: keep it, also after logging out. It opens nothing by itself.
     device_token: String,
+    /// True when the account was to be deleted and stays because of this login; absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deletion_cancelled: bool,
 }
 
 /// Fresh tokens of a session.
@@ -342,5 +345,6 @@ async fn authenticated(
         refresh_token: tokens.refresh_token,
         expires_in: tokens.expires_in_secs,
         device_token,
+        deletion_cancelled: false,
     })
 }

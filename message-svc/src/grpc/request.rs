@@ -17,6 +17,7 @@ use crate::{
     order::Change,
     page::PageToken,
     room::{NewRoom, RoomType},
+    sent::{Erased, SentAfter},
 };
 
 #[cfg(test)]
@@ -147,6 +148,19 @@ pub(super) fn position(room: &str, cursor: &str) -> Result<(RoomId, Option<Curso
     let cursor = violations.check(parse_cursor(cursor));
     violations.into_result()?;
     Ok((whole(room), whole(cursor)))
+}
+
+pub(super) fn erasure(request: &pb::EraseUserRequest) -> Result<(UserId, Erased, Option<SentAfter>), Refusal> {
+    let mut violations = Violations::default();
+    let user = violations.check(parse_user_id(&request.user_id));
+    let what = violations.check(match request.messages() {
+        pb::ErasedMessages::Keep => Ok(Erased::Keep),
+        pb::ErasedMessages::Blank => Ok(Erased::Blank),
+        pb::ErasedMessages::Unspecified => Err(FieldViolation::new("messages", "must be keep or blank")),
+    });
+    let after = violations.check(SentAfter::decode("page_token", &request.page_token));
+    violations.into_result()?;
+    Ok((whole(user), whole(what), whole(after)))
 }
 
 pub(super) fn search(value: &str) -> Result<&str, FieldViolation> {

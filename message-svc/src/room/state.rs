@@ -111,10 +111,10 @@ impl RoomState {
         }
     }
 
-    /// Whether it is a private room that nobody is in: one that must be closed.
+    /// Whether it is a private or direct room that nobody is in: one that must be closed.
     #[must_use]
     pub fn is_deserted(&self) -> bool {
-        self.meta.room_type == RoomType::Private && !self.closed && self.members.is_empty()
+        self.meta.room_type != RoomType::Public && !self.closed && self.members.is_empty()
     }
 
     /// How many members there are.

@@ -121,6 +121,10 @@ impl<'a> Judge<'a> {
             Change::Remove { by, user } => self.remove(id, *by, *user),
             Change::Update { by, name, description } => self.update(id, *by, name.as_deref(), description.as_deref()),
             Change::Close(by) => self.close(id, *by),
+            Change::Depart(user) => {
+                self.depart(id, *user);
+                Ok(())
+            }
         }
     }
 
@@ -137,12 +141,20 @@ impl<'a> Judge<'a> {
         if self.state.meta.room_type == RoomType::Direct {
             return Err(Error::Forbidden("A direct room cannot be left"));
         }
+        self.depart(id, user);
+        Ok(())
+    }
+
+    /// Ends a membership, if there is one.
+    fn depart(&mut self, id: EntryId, user: UserId) {
+        if self.state.closed || !self.state.members.contains(user) {
+            return;
+        }
         let owned = self.state.members.owner() == Some(user);
         let new_owner = if owned { self.state.members.heir_of(user) } else { None };
         let change = MembersChanged { left: vec![user], new_owner, ..MembersChanged::default() };
         self.push_members(id, change, -1);
         self.close_if_deserted(Some(user));
-        Ok(())
     }
 
     fn add(&mut self, id: EntryId, by: UserId, user: UserId) -> Result<(), Error> {
@@ -225,7 +237,7 @@ impl<'a> Judge<'a> {
         true
     }
 
-    /// A private room that nobody is in is closed, also when that was left undone by whoever emptied it.
+    /// A private or direct room that nobody is in is closed, also when that was left undone by whoever emptied it.
     fn close_if_deserted(&mut self, by: Option<UserId>) {
         if self.state.is_deserted() {
             self.push(EntryId::now(), Event::Closed(RoomClosed { by }));

@@ -15,6 +15,13 @@ use crate::{
     testing::{entry, message, message_entry, new_room, user, whole_log},
 };
 
+mod sent;
+
+pub(crate) use sent::{
+    a_message_that_is_rewritten_stays_in_its_place, rooms_are_known_to_whoever_has_ever_been_in_them,
+    what_one_person_sent_to_a_room_is_listed_by_client_id,
+};
+
 /// Makes a test of every case for one backend: `open` gives a store and whatever must live as long, or nothing when there
 /// is no server to test on, which it has said loudly.
 macro_rules! contract_suite {
@@ -35,6 +42,9 @@ macro_rules! contract_suite {
             a_page_of_entries_ends_at_its_bytes_but_is_never_empty,
             messages_are_found_by_number_and_counted_by_seq,
             heads_are_the_ends_of_the_logs,
+            rooms_are_known_to_whoever_has_ever_been_in_them,
+            what_one_person_sent_to_a_room_is_listed_by_client_id,
+            a_message_that_is_rewritten_stays_in_its_place,
             rooms_are_listed_by_id_each_once_and_closed_ones_too,
             a_store_that_is_moved_is_the_same_again_and_no_old_cursor_fits_it,
             my_rooms_are_the_last_joined_first_and_page_by_page,

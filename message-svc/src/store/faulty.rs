@@ -186,6 +186,29 @@ impl Store for Faulty {
         self.here()?.members(room, after, members_max).await
     }
 
+    async fn rooms_known_to(
+        &self,
+        user: UserId,
+        after: Option<RoomId>,
+        rooms_max: usize,
+    ) -> Result<Vec<RoomId>, StoreError> {
+        self.here()?.rooms_known_to(user, after, rooms_max).await
+    }
+
+    async fn sent_by(
+        &self,
+        room: RoomId,
+        sender: UserId,
+        after: Option<&ClientMessageId>,
+        messages_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.here()?.sent_by(room, sender, after, messages_max).await
+    }
+
+    async fn rewrite(&self, messages: &[Arc<Entry>]) -> Result<(), StoreError> {
+        self.here()?.rewrite(messages).await
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.here()?.check().await
     }

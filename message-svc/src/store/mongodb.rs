@@ -273,6 +273,30 @@ impl Store for MongodbStore {
         self.calls.read(rooms::members(self.with(), room, after, members_max)).await
     }
 
+    async fn rooms_known_to(
+        &self,
+        user: UserId,
+        after: Option<RoomId>,
+        rooms_max: usize,
+    ) -> Result<Vec<RoomId>, StoreError> {
+        self.calls.read(rooms::rooms_known_to(self.with(), user, after, rooms_max)).await
+    }
+
+    async fn sent_by(
+        &self,
+        room: RoomId,
+        sender: UserId,
+        after: Option<&ClientMessageId>,
+        messages_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.calls.read(log::sent_by(self.with(), room, sender, after.cloned(), messages_max)).await
+    }
+
+    async fn rewrite(&self, messages: &[Arc<Entry>]) -> Result<(), StoreError> {
+        let written = self.calls.run(log::rewrite(self.with(), messages.to_vec())).await;
+        written.map_err(|failure| StoreError::unknown(failure.cause()))
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         let store = self.with();
         // On the primary, as every call: without one nothing can be written.

@@ -197,6 +197,31 @@ impl Store for PostgresStore {
         rows.iter().map(rooms::listed_of).collect()
     }
 
+    async fn rooms_known_to(
+        &self,
+        user: UserId,
+        after: Option<RoomId>,
+        rooms_max: usize,
+    ) -> Result<Vec<RoomId>, StoreError> {
+        Ok(run!(self.calls, statement, db => rooms::rooms_known_to(db, user, after, rooms_max))?)
+    }
+
+    async fn sent_by(
+        &self,
+        room: RoomId,
+        sender: UserId,
+        after: Option<&ClientMessageId>,
+        messages_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+        let rows = run!(self.calls, statement, db => log::sent_by(db, room, sender, after, messages_max))?;
+        log::entries_of(&rows)
+    }
+
+    async fn rewrite(&self, messages: &[Arc<Entry>]) -> Result<(), StoreError> {
+        // Among the reads, since nobody waits for it: the committer is for those who do.
+        run!(self.calls, transaction, db => log::rewrite(db, messages)).map_err(StoreError::unknown)
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.committer.check()?;
         let writable: bool = run!(self.calls, statement, db => rooms::is_writable(db))?;

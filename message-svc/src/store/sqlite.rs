@@ -152,6 +152,29 @@ impl Store for SqliteStore {
         rooms::members(&self.readers, room, after, members_max).await
     }
 
+    async fn rooms_known_to(
+        &self,
+        user: UserId,
+        after: Option<RoomId>,
+        rooms_max: usize,
+    ) -> Result<Vec<RoomId>, StoreError> {
+        rooms::rooms_known_to(&self.readers, user, after, rooms_max).await
+    }
+
+    async fn sent_by(
+        &self,
+        room: RoomId,
+        sender: UserId,
+        after: Option<&ClientMessageId>,
+        messages_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+        log::sent_by(&self.readers, room, sender, after, messages_max).await
+    }
+
+    async fn rewrite(&self, messages: &[Arc<Entry>]) -> Result<(), StoreError> {
+        self.committer.rewrite(messages).await
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.committer.check()?;
         sqlx::query("SELECT 1").execute(&self.readers).await.map_err(StoreError::unavailable)?;

@@ -152,6 +152,29 @@ impl<S: Store> Store for Watched<S> {
         self.call("members", self.store.members(room, after, members_max)).await
     }
 
+    async fn rooms_known_to(
+        &self,
+        user: UserId,
+        after: Option<RoomId>,
+        rooms_max: usize,
+    ) -> Result<Vec<RoomId>, StoreError> {
+        self.call("rooms_known_to", self.store.rooms_known_to(user, after, rooms_max)).await
+    }
+
+    async fn sent_by(
+        &self,
+        room: RoomId,
+        sender: UserId,
+        after: Option<&ClientMessageId>,
+        messages_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.call("sent_by", self.store.sent_by(room, sender, after, messages_max)).await
+    }
+
+    async fn rewrite(&self, messages: &[Arc<Entry>]) -> Result<(), StoreError> {
+        self.call("rewrite", self.store.rewrite(messages)).await
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.store.check().await
     }

@@ -15,8 +15,9 @@ use mesh::{
     proto::{
         message::v1::{message_service_client::MessageServiceClient, send_service_client::SendServiceClient, *},
         user::v1::{
-            BatchGetUsersRequest, BatchGetUsersResponse, CreateUserRequest, CreateUserResponse, GetUserRequest,
-            GetUserResponse, SetUsernameRequest, SetUsernameResponse, UpdateUserRequest, UpdateUserResponse, User,
+            BatchGetUsersRequest, BatchGetUsersResponse, CreateUserRequest, CreateUserResponse, EraseUserRequest,
+            EraseUserResponse, GetUserRequest, GetUserResponse, SetUsernameRequest, SetUsernameResponse,
+            UpdateUserRequest, UpdateUserResponse, User,
             user_service_server::{UserService, UserServiceServer},
         },
     },
@@ -286,6 +287,10 @@ impl UserService for Directory {
     }
 
     async fn set_username(&self, _: Request<SetUsernameRequest>) -> Result<Response<SetUsernameResponse>, Status> {
+        unused()
+    }
+
+    async fn erase_user(&self, _: Request<EraseUserRequest>) -> Result<Response<EraseUserResponse>, Status> {
         unused()
     }
 

@@ -39,6 +39,7 @@ macro_rules! on_backend {
             ids_at_the_edges_are_people_like_others,
             racing_renames_leave_the_newest_name,
             a_caller_that_goes_away_changes_all_or_nothing,
+            who_is_erased_is_found_no_more_and_made_by_no_late_news,
             the_check_is_good_until_the_store_is_closed,
         }
     };
@@ -398,6 +399,30 @@ pub(crate) async fn a_caller_that_goes_away_changes_all_or_nothing(store: Shared
         kept += u64::from(profile.bio == text);
     }
     assert!((1..100).contains(&kept), "{kept} of 100 were kept: the limits were no test");
+}
+
+pub(crate) async fn who_is_erased_is_found_no_more_and_made_by_no_late_news(store: Shared) {
+    let (id, other, stranger) = (someone(), someone(), someone());
+    for id in [id, other] {
+        store.create(&ada(id), NOW).await.expect("made");
+        store.update(id, &bio("Notes"), NOW).await.expect("answered");
+    }
+    for id in [id, id, stranger] {
+        store.erase(id, LATER).await.expect("erased");
+    }
+    for id in [id, stranger] {
+        // The highest version is no exception.
+        for version in [2, i64::MAX] {
+            store.rename(&rename(id, "late", version), LATER).await.expect("answered");
+        }
+        let answered = store.create(&ada(id), LATER).await.expect("answered");
+        assert_eq!((answered.username.as_str(), answered.name().as_str(), answered.bio.as_str()), ("", "", ""));
+        assert_eq!(store.update(id, &bio("late"), LATER).await.expect("answered"), None);
+        assert_eq!(store.own(id).await.expect("answered"), None);
+    }
+    let found = store.profiles(&[id, other, stranger]).await.expect("answered");
+    assert_eq!(found.iter().map(|profile| profile.id).collect::<Vec<_>>(), [other]);
+    assert_eq!(own(&store, other).await.profile.bio, "Notes");
 }
 
 pub(crate) async fn the_check_is_good_until_the_store_is_closed(store: Shared) {

@@ -20,6 +20,7 @@ pub(super) const KINDS: &[Kind] = &[Kind {
         ("preferences", Type::Text),
         ("created_at", Type::Number),
         ("updated_at", Type::Number),
+        ("erased_at", Type::Number),
     ],
 }];
 

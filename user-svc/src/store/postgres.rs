@@ -94,6 +94,10 @@ impl Store for PostgresStore {
         Ok(run!(self.calls, transaction, db => people::update(db, id, change, preferences, now))?)
     }
 
+    async fn erase(&self, id: UserId, now: Millis) -> Stored<()> {
+        Ok(run!(self.calls, statement, db => people::erase(db, id, now))?)
+    }
+
     async fn check(&self) -> Stored<()> {
         Ok(run!(self.calls, statement, db => people::check(db))?)
     }

@@ -80,7 +80,7 @@ impl Store for SqliteStore {
         if let Some(profile) = made {
             return Ok(profile);
         }
-        // It was there and whole. Profiles are never taken away, so it still is.
+        // It was there and whole. Rows are never taken away, so it still is.
         Ok(sqlx::query_as("SELECT * FROM people WHERE id = ?").bind(new.id.0).fetch_one(&self.readers).await?)
     }
 
@@ -92,7 +92,7 @@ impl Store for SqliteStore {
              SET username = excluded.username,
                  username_version = excluded.username_version,
                  updated_at = max(people.updated_at, excluded.updated_at)
-             WHERE people.username_version < excluded.username_version",
+             WHERE people.username_version < excluded.username_version AND people.erased_at IS NULL",
         )
         .bind(rename.id.0)
         .bind(&rename.username)
@@ -109,7 +109,7 @@ impl Store for SqliteStore {
         let ids = serde_json::Value::from(ids).to_string();
         Ok(sqlx::query_as(
             "SELECT id, username, first_name, last_name, bio, avatar_url, created_at, updated_at
-             FROM people WHERE id IN (SELECT unhex(value) FROM json_each(?))",
+             FROM people WHERE id IN (SELECT unhex(value) FROM json_each(?)) AND erased_at IS NULL",
         )
         .bind(ids)
         .fetch_all(&self.readers)
@@ -117,7 +117,8 @@ impl Store for SqliteStore {
     }
 
     async fn own(&self, id: UserId) -> Stored<Option<OwnProfile>> {
-        Ok(sqlx::query_as("SELECT * FROM people WHERE id = ?").bind(id.0).fetch_optional(&self.readers).await?)
+        let found = sqlx::query_as("SELECT * FROM people WHERE id = ? AND erased_at IS NULL").bind(id.0);
+        Ok(found.fetch_optional(&self.readers).await?)
     }
 
     async fn update(&self, id: UserId, change: &Change, now: Millis) -> Stored<Option<OwnProfile>> {
@@ -130,7 +131,7 @@ impl Store for SqliteStore {
                  avatar_url = coalesce(?5, avatar_url),
                  preferences = coalesce(?6, preferences),
                  updated_at = max(updated_at, ?7)
-             WHERE id = ?1
+             WHERE id = ?1 AND erased_at IS NULL
              RETURNING *",
         )
         .bind(id.0)
@@ -142,6 +143,25 @@ impl Store for SqliteStore {
         .bind(now.0)
         .fetch_optional(&self.writer)
         .await?)
+    }
+
+    async fn erase(&self, id: UserId, now: Millis) -> Stored<()> {
+        // No version is higher, so no rename that comes late counts.
+        sqlx::query(
+            "INSERT INTO people (id, username, username_version, first_name, last_name, created_at, updated_at, erased_at)
+             VALUES (?1, '', ?2, '', '', ?3, ?3, ?3)
+             ON CONFLICT (id) DO UPDATE
+             SET username = '', username_version = excluded.username_version, first_name = '', last_name = '', bio = '',
+                 avatar_url = '', preferences = '{}', created_at = excluded.created_at,
+                 updated_at = excluded.updated_at, erased_at = excluded.erased_at
+             WHERE people.erased_at IS NULL",
+        )
+        .bind(id.0)
+        .bind(i64::MAX)
+        .bind(now.0)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
     }
 
     async fn check(&self) -> Stored<()> {

@@ -46,7 +46,7 @@ pub(crate) async fn a_rehash_replaces_the_hash_with_the_login(store: Arc<dyn Sto
     let (account, _) = member(&store, "ada").await;
     let rehash = Some("hash-of-today".to_owned());
     let opening = Opening { rehash, ..opening(&account, &session(account.id)) };
-    assert_eq!(store.open_session(&opening).await.expect("open"), Opened::Open { head: None });
+    assert_eq!(store.open_session(&opening).await.expect("open"), Opened::Open { head: None, kept: false });
     let found = store.credentials_by_id(account.id).await.expect("read").expect("there");
     assert_eq!(found.password_hash, "hash-of-today");
     assert_eq!(found.account.updated_at, NOW, "the owner changed nothing");
@@ -60,7 +60,7 @@ pub(crate) async fn over_the_limit_the_session_unused_for_longest_ends(store: Ar
     store.rotate(&super::rotation(&first, 0, NOW.plus(3 * MINUTE))).await.expect("refreshed");
     let fourth = NewSession { created_at: NOW.plus(4 * MINUTE), ..session(account.id) };
     let opening = Opening { sessions_max: 3, ..opening(&account, &fourth) };
-    assert_eq!(store.open_session(&opening).await.expect("open"), Opened::Open { head: Some(1) });
+    assert_eq!(store.open_session(&opening).await.expect("open"), Opened::Open { head: Some(1), kept: false });
     let alive = store.sessions(account.id, fourth.created_at, None, 10).await.expect("read");
     assert_eq!(alive.iter().map(|session| session.id).collect::<Vec<_>>(), [fourth.id, first.id, third.id]);
     let revoked = store.revocations(0, NOW, 10).await.expect("read");

@@ -78,7 +78,7 @@ async fn is_there(read: &mut PgConnection, id: UserId) -> Result<bool, Error> {
 
 pub(super) async fn by_id(read: &mut PgConnection, id: UserId) -> Result<Option<Credentials>, Error> {
     sqlx::query_as(
-        "SELECT id, username, email, password_hash, roles, created_at, updated_at FROM accounts WHERE id = $1",
+        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts WHERE id = $1",
     )
     .bind(id.0)
     .fetch_optional(read)
@@ -88,12 +88,12 @@ pub(super) async fn by_id(read: &mut PgConnection, id: UserId) -> Result<Option<
 pub(super) async fn by_login(read: &mut PgConnection, login: &Login) -> Result<Option<Credentials>, Error> {
     let (query, key) = match login {
         Login::Username(key) => (
-            "SELECT id, username, email, password_hash, roles, created_at, updated_at FROM accounts
+            "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts
              WHERE username_key = $1",
             key,
         ),
         Login::Email(key) => (
-            "SELECT id, username, email, password_hash, roles, created_at, updated_at FROM accounts
+            "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts
              WHERE email_key = $1",
             key,
         ),
@@ -121,7 +121,7 @@ pub(super) async fn rename(
     entries: &[Entry],
 ) -> Result<Renamed, Error> {
     let there: Option<Credentials> = sqlx::query_as(
-        "SELECT id, username, email, password_hash, roles, created_at, updated_at FROM accounts
+        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts
          WHERE id = $1 FOR UPDATE",
     )
     .bind(id.0)

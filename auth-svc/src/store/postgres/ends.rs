@@ -43,7 +43,7 @@ pub(super) async fn revoke_one(write: &mut PgConnection, id: Uuid, expires_at: M
 }
 
 /// Writes revocations by the ids of what they end and the times until which they are kept; the last number.
-async fn revoke_all(write: &mut PgConnection, ended: &[(Uuid, Millis)]) -> Result<i64, Error> {
+pub(super) async fn revoke_all(write: &mut PgConnection, ended: &[(Uuid, Millis)]) -> Result<i64, Error> {
     let count = i64::try_from(ended.len()).map_err(|error| Error::Encode(error.into()))?;
     let head: i64 = sqlx::query_scalar("UPDATE revocation_head SET number = number + $1 RETURNING number")
         .bind(count)
@@ -135,7 +135,7 @@ pub(super) async fn others(
     Ok(ended)
 }
 
-async fn end_but(
+pub(super) async fn end_but(
     write: &mut PgConnection,
     user: UserId,
     keep: SessionId,
@@ -155,7 +155,7 @@ async fn end_but(
 
 pub(super) async fn set_roles(write: &mut PgConnection, change: &RoleChange) -> Result<RolesSet, Error> {
     let there: Option<Credentials> = sqlx::query_as(
-        "SELECT id, username, email, password_hash, roles, created_at, updated_at FROM accounts
+        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts
          WHERE id = $1 FOR UPDATE",
     )
     .bind(change.user_id.0)

@@ -4,7 +4,7 @@ use mesh::time::Millis;
 use sqlx::{Error, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{audit, ends, rows::SessionRow};
+use super::{audit, ends, person, rows::SessionRow};
 use crate::{
     account::UserId,
     audit::Entry,
@@ -41,12 +41,13 @@ pub(super) async fn insert(write: &mut PgConnection, session: &NewSession) -> Re
 pub(super) async fn open(write: &mut PgConnection, opening: &Opening) -> Result<Opened, Error> {
     let session = &opening.session;
     // The account's row is what logins of one account wait for, so that together they keep to its limit.
-    let verified: Option<Uuid> =
-        sqlx::query_scalar("SELECT id FROM accounts WHERE id = $1 AND password_hash = $2 FOR NO KEY UPDATE")
-            .bind(session.user_id.0)
-            .bind(&opening.verified_hash)
-            .fetch_optional(&mut *write)
-            .await?;
+    let verified: Option<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM accounts WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL FOR NO KEY UPDATE",
+    )
+    .bind(session.user_id.0)
+    .bind(&opening.verified_hash)
+    .fetch_optional(&mut *write)
+    .await?;
     if verified.is_none() {
         return Ok(Opened::PasswordChanged);
     }
@@ -69,10 +70,14 @@ pub(super) async fn open(write: &mut PgConnection, opening: &Opening) -> Result<
     let ended = ends::these(write, &surplus, session.created_at, opening.revoked_until).await?;
     insert(write, session).await?;
     audit::insert(write, &opening.audit).await?;
+    let kept = person::keep(write, session.user_id).await?;
+    if kept {
+        audit::insert(write, std::slice::from_ref(&opening.kept)).await?;
+    }
     if ended.count > 0 {
         audit::insert(write, std::slice::from_ref(&opening.over_limit)).await?;
     }
-    Ok(Opened::Open { head: ended.head })
+    Ok(Opened::Open { head: ended.head, kept })
 }
 
 pub(super) async fn by_id(read: &mut PgConnection, id: SessionId) -> Result<Option<Session>, Error> {

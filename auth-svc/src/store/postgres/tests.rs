@@ -21,9 +21,9 @@ use crate::{
     proof::Method,
     session::SessionId,
     store::{
-        End, KeyRecord, KeyRotation, NewAccount, NewApiKey, NewInvitation, NewServiceAccount, NewSession, OpenError,
-        Opening, PasswordChange, RoleChange, SessionCursor, Store, StoreError, TotpConfirmation, TrustedDevice,
-        WsSpend,
+        AccessChange, DeletionPlan, End, KeyRecord, KeyRotation, NewAccount, NewApiKey, NewInvitation,
+        NewServiceAccount, NewSession, OpenError, Opening, PasswordChange, RoleChange, SessionCursor, Side, Store,
+        StoreError, TotpConfirmation, TrustedDevice, WsSpend,
         contract::{NOW, account, email, entry, member, opening, rotation, session, store_contract, username},
     },
 };
@@ -120,7 +120,8 @@ const FILL: &str = "
     INSERT INTO api_keys
     SELECT gen_random_uuid(), id, decode(md5(id::text), 'hex'), '', '', '', 'operator', 'root', created_at, created_at, NULL
     FROM accounts;
-    ANALYZE service_accounts, api_keys, accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox, totp_factors, recovery_codes, trusted_devices,
+    INSERT INTO deletions SELECT id, created_at, created_at, NULL, false, '', 0, created_at FROM accounts;
+    ANALYZE deletions, service_accounts, api_keys, accounts, sessions, revocations, revocation_head, spent_ws_tokens, outbox, totp_factors, recovery_codes, trusted_devices,
             invitations, audit";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,6 +189,7 @@ async fn call_everything(store: &Arc<dyn Store>) {
     call_keys(store).await;
     call_api_keys(store).await;
     call_audit(store, &bob, &third).await;
+    call_person(store, bob.id).await;
     store.check().await.expect("answers");
 }
 
@@ -210,6 +212,29 @@ async fn call_factors(store: &Arc<dyn Store>, user_id: UserId) {
     store.device_is_trusted(user_id, device_id, NOW).await.expect("read");
     store.forget_devices(user_id, &[]).await.expect("forgotten");
     store.remove_totp(user_id, &[]).await.expect("removed");
+}
+
+async fn call_person(store: &Arc<dyn Store>, user_id: UserId) {
+    let kept = entry(Event::AccountKept, NOW);
+    for disabled in [true, false] {
+        let (audit, kept) = (Vec::new(), kept.clone());
+        let change = AccessChange { user_id, disabled, now: NOW, revoked_until: NOW, audit, kept };
+        store.set_access(&change).await.expect("set");
+    }
+    store.trusted_devices(user_id, NOW).await.expect("read");
+    store.end_sessions_after(SessionId(Uuid::nil()), NOW, NOW, 10).await.expect("ended");
+    let plan = DeletionPlan { user_id, disabled: true, now: NOW, erase_at: NOW, revoked_until: NOW, audit: Vec::new() };
+    store.plan_deletion(&plan).await.expect("planned");
+    store.deletion(user_id).await.expect("read");
+    store.claim_deletions(NOW, NOW, 10).await.expect("claimed");
+    store.erase_account(user_id, NOW, NOW, &[]).await.expect("erased");
+    for side in [Side::Subject, Side::Actor] {
+        store.append_audit(&[entry(Event::RoleSet, NOW).by(Actor::User(user_id)).on(user_id)]).await.expect("written");
+        store.scrub_audit(user_id, side, None, 10).await.expect("scrubbed");
+    }
+    store.note_deletion(user_id, true, "", NOW).await.expect("noted");
+    store.postpone_deletion(user_id, NOW).await.expect("noted");
+    store.finish_deletion(user_id).await.expect("done");
 }
 
 async fn call_invitations(store: &Arc<dyn Store>) {

@@ -84,7 +84,7 @@ pub(super) async fn one(
     Ok(End::Ended(number))
 }
 
-async fn end_but(
+pub(super) async fn end_but(
     write: &mut SqliteConnection,
     user: UserId,
     keep: SessionId,

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::SqliteStore;
 
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     include_str!("accounts.rs"),
     include_str!("api_keys.rs"),
     include_str!("audit.rs"),
@@ -14,6 +14,7 @@ const SOURCES: [&str; 10] = [
     include_str!("factors.rs"),
     include_str!("invitations.rs"),
     include_str!("outbox.rs"),
+    include_str!("person.rs"),
     include_str!("sessions.rs"),
     include_str!("signing_keys.rs"),
     include_str!("upkeep.rs"),

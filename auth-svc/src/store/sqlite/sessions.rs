@@ -4,7 +4,7 @@ use mesh::time::Millis;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{
-    Write, audit, ends,
+    Write, audit, ends, person,
     rows::{self, SessionRow},
 };
 use crate::{
@@ -44,12 +44,13 @@ pub(super) async fn insert(write: &mut SqliteConnection, session: &NewSession) -
 
 pub(super) async fn open(mut write: Write, opening: &Opening) -> Stored<Opened> {
     let session = &opening.session;
-    let changed = sqlx::query("UPDATE accounts SET password_hash = ? WHERE id = ? AND password_hash = ?")
-        .bind(opening.rehash.as_ref().unwrap_or(&opening.verified_hash))
-        .bind(session.user_id.0)
-        .bind(&opening.verified_hash)
-        .execute(&mut *write)
-        .await?;
+    let changed =
+        sqlx::query("UPDATE accounts SET password_hash = ? WHERE id = ? AND password_hash = ? AND disabled_at IS NULL")
+            .bind(opening.rehash.as_ref().unwrap_or(&opening.verified_hash))
+            .bind(session.user_id.0)
+            .bind(&opening.verified_hash)
+            .execute(&mut *write)
+            .await?;
     if changed.rows_affected() == 0 {
         return Ok(Opened::PasswordChanged);
     }
@@ -66,11 +67,15 @@ pub(super) async fn open(mut write: Write, opening: &Opening) -> Stored<Opened> 
     let ended = ends::end_all(&mut write, &surplus, session.created_at, opening.revoked_until).await?;
     insert(&mut write, session).await?;
     audit::insert(&mut write, &opening.audit).await?;
+    let kept = person::keep(&mut write, session.user_id).await?;
+    if kept {
+        audit::insert(&mut write, std::slice::from_ref(&opening.kept)).await?;
+    }
     if ended.count > 0 {
         audit::insert(&mut write, std::slice::from_ref(&opening.over_limit)).await?;
     }
     write.commit().await?;
-    Ok(Opened::Open { head: ended.head })
+    Ok(Opened::Open { head: ended.head, kept })
 }
 
 pub(super) async fn by_id(readers: &SqlitePool, id: SessionId) -> Stored<Option<Session>> {

@@ -482,6 +482,8 @@ impl MessageService for FakeMessages {
         list_rooms: pb::ListRoomsRequest => pb::ListRoomsResponse,
         list_public_rooms: pb::ListPublicRoomsRequest => pb::ListPublicRoomsResponse,
         update_room: pb::UpdateRoomRequest => pb::UpdateRoomResponse,
+        erase_user: pb::EraseUserRequest => pb::EraseUserResponse,
+        list_sent_messages: pb::ListSentMessagesRequest => pb::ListSentMessagesResponse,
         delete_room: pb::DeleteRoomRequest => pb::DeleteRoomResponse,
         open_direct_room: pb::OpenDirectRoomRequest => pb::OpenDirectRoomResponse,
         leave_room: pb::LeaveRoomRequest => pb::LeaveRoomResponse,

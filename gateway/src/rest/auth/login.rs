@@ -60,6 +60,7 @@ impl Login {
     responses(
         (status = 200, description = "Logged in", body = Authenticated),
         (status = 401, description = "INVALID_CREDENTIALS, or MFA_REQUIRED with `mfa`", body = ErrorObject),
+        (status = 403, description = "ACCOUNT_DISABLED, when the password is right", body = ErrorObject),
     ))]
 pub(super) async fn login(
     State(edge): Shared,
@@ -83,7 +84,8 @@ pub(super) async fn login(
         return Err(challenged(mfa));
     }
     let device = device.map_or_else(Uuid::new_v4, |device| device.id);
-    Ok(Json(authenticated(&edge, "Login successful", answer.account, answer.tokens, device).await?))
+    let authenticated = authenticated(&edge, "Login successful", answer.account, answer.tokens, device).await?;
+    Ok(Json(Authenticated { deletion_cancelled: answer.deletion_cancelled, ..authenticated }))
 }
 
 fn challenged(mfa: pb::MfaChallenge) -> ErrorObject {
@@ -141,7 +143,8 @@ pub(super) async fn complete(
     // Not again: a second try would find the code used.
     let call = async |request| edge.clients.auth().complete_login(request).await;
     let answer = edge.auth_once(&visit, None, message, call).await?;
-    Ok(Json(authenticated(&edge, "Login successful", answer.account, answer.tokens, device).await?))
+    let authenticated = authenticated(&edge, "Login successful", answer.account, answer.tokens, device).await?;
+    Ok(Json(Authenticated { deletion_cancelled: answer.deletion_cancelled, ..authenticated }))
 }
 
 #[cfg(test)]

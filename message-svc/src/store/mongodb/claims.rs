@@ -15,7 +15,7 @@ use super::{
     Collections,
     calls::{Cause, Fault},
     documents::{MembershipForm, NameForm, date, decode, encode, id, uuid},
-    projection::joiners,
+    projection::{joiners, project},
     rooms::{Seen, views},
 };
 use crate::{
@@ -218,8 +218,10 @@ impl Page<'_> {
             // One without its room waits for it: the room is made after it.
             let Some(seen) = seen.get(&room) else { continue };
             if !claim.holds(seen) {
-                // Until its entry's place is taken it may yet come to hold.
-                if seen.view.closed || seen.view.last_seq >= claim.seq() {
+                // Until its entry's place is taken it may yet come to hold. And who was in a room is to be found there
+                // when the claim is gone.
+                let is_over = seen.view.closed || seen.view.last_seq >= claim.seq();
+                if is_over && project(store, room).await.is_ok() {
                     over.push(claim.id());
                 }
             } else if found.last().is_none_or(|last| last.meta.id != room) {

@@ -21,7 +21,7 @@ use crate::{
     entry::{Entry, Seq},
     id::{RoomId, UserId},
     message::ClientMessageId,
-    store::{Batch, Head, Outcome, StoreError},
+    store::{Batch, Head, Outcome, StoreError, payload},
 };
 
 /// Bytes that an entry is taken for when it is decided how many the server sends at once: pages have many small entries
@@ -143,6 +143,32 @@ pub(super) async fn sent(
         found.extend(all(store.entries.find(filter).max_time(store.call).await?).await?);
     }
     Ok(found)
+}
+
+pub(super) async fn sent_by(
+    store: Arc<Collections>,
+    room: RoomId,
+    sender: UserId,
+    after: Option<ClientMessageId>,
+    messages_max: usize,
+) -> Result<Vec<Arc<Entry>>, Fault> {
+    // No client id is empty, so all are above it.
+    let after = after.as_ref().map_or("", ClientMessageId::as_str);
+    let filter = doc! { "room": id(room.0), "kind": MESSAGE, "sender": id(sender.0), "client_id": { "$gt": after } };
+    let find = store.entries.find(filter).sort(doc! { "client_id": 1 }).limit(count(messages_max));
+    all(find.max_time(store.call).await?).await
+}
+
+/// Changes what messages say. Each is found by its room and seq, and by its sender, that no other's is met.
+pub(super) async fn rewrite(store: Arc<Collections>, messages: Vec<Arc<Entry>>) -> Result<(), Fault> {
+    for entry in messages {
+        let Some(message) = entry.message() else { continue };
+        let filter =
+            doc! { "room": id(entry.room.0), "seq": entry.seq, "kind": MESSAGE, "sender": id(message.sender.0) };
+        let change = doc! { "$set": { "payload": payload::encode(&entry.event) } };
+        store.entries.update_one(filter, change).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn messages(

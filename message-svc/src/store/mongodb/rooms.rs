@@ -310,6 +310,32 @@ pub(super) async fn rooms_after(
     Ok(rooms)
 }
 
+#[derive(Deserialize)]
+struct RoomOf {
+    room: bson::Uuid,
+}
+
+/// By what is known of the person in rooms, which stays when they leave: a claim goes only after that has been written.
+pub(super) async fn rooms_known_to(
+    store: Arc<Collections>,
+    user: UserId,
+    after: Option<RoomId>,
+    rooms_max: usize,
+) -> Result<Vec<RoomId>, Fault> {
+    let after = after.map_or(::uuid::Uuid::nil(), |room| room.0);
+    let limit = i64::try_from(rooms_max).unwrap_or(i64::MAX);
+    let filter = doc! { "user": id(user.0), "room": { "$gt": id(after) } };
+    let find =
+        store.members.find(filter).sort(doc! { "room": 1 }).limit(limit).projection(doc! { "_id": 0, "room": 1 });
+    let mut cursor = find.max_time(store.call).await?;
+    let mut rooms = Vec::new();
+    while cursor.advance().await? {
+        let RoomOf { room } = decode(cursor.current())?;
+        rooms.push(RoomId(uuid(room)));
+    }
+    Ok(rooms)
+}
+
 #[derive(serde::Deserialize)]
 struct IdForm {
     _id: mongodb::bson::Uuid,

@@ -26,7 +26,7 @@ const SCHEMA: &str = "schema";
 /// The one document of [`SCHEMA`]: the database may hold other services' collections.
 const SCHEMA_ID: &str = "messages";
 /// What each version brought.
-const STEPS: [(i32, &str); 1] = [(1, "rooms, logs, members, claims")];
+const STEPS: [(i32, &str); 2] = [(1, "rooms, logs, members, claims"), (2, "rooms by who has been in them")];
 /// This program's version.
 pub(super) const VERSION: i32 = STEPS[STEPS.len() - 1].0;
 
@@ -55,16 +55,18 @@ pub(super) enum Only {
     Changes,
 }
 
-/// Every index but the one by `_id`. All of `entries` and `members` begin with the room and all of `memberships` with the
-/// user, so that these can be the shard keys and a unique index holds across shards. A filter and a sort that are used
+/// Every index but the one by `_id`. All of `entries` and the unique one of `members` begin with the room and all of
+/// `memberships` with the user, so that these can be the shard keys and a unique index holds across shards. `user_room` is for
+/// those whose accounts are deleted alone, who are looked for on every shard. A filter and a sort that are used
 /// often are a prefix of one of these; `tests/plans.rs` watches the commands that the suite causes.
-pub(super) const INDEXES: [Index; 8] = [
+pub(super) const INDEXES: [Index; 9] = [
     unique(ENTRIES, "room_seq", &[("room", 1), ("seq", 1)], Only::All),
     unique(ENTRIES, "room_sender_client_id", &[("room", 1), ("sender", 1), ("client_id", 1)], Only::Messages),
     unique(ENTRIES, "room_messages", &[("room", 1), ("messages", 1)], Only::Messages),
     plain(ENTRIES, "room_change", &[("room", 1), ("change", 1)], Only::Changes),
     unique(MEMBERS, "room_user", &[("room", 1), ("user", 1)], Only::All),
     plain(MEMBERS, "room_standing", &[("room", 1), ("standing", 1)], Only::All),
+    plain(MEMBERS, "user_room", &[("user", 1), ("room", 1)], Only::All),
     plain(MEMBERSHIPS, "user_joined_at", &[("user", 1), ("joined_at", -1), ("room", -1)], Only::All),
     plain(DIRECTORY, "key_room", &[("key", 1), ("room", 1)], Only::All),
 ];

@@ -47,7 +47,10 @@ pub(super) const ENTRIES_AND_PROJECTION: &str = "WITH written AS (
              role = excluded.role, standing = excluded.standing, joined_at = excluded.joined_at),
      promoted AS (
          UPDATE members AS m SET role = $17 FROM held, unnest($18::uuid[], $19::uuid[]) AS one (room, who)
-         WHERE m.room_id = one.room AND m.user_id = one.who)
+         WHERE m.room_id = one.room AND m.user_id = one.who),
+     visited AS (
+         INSERT INTO visits (room_id, user_id)
+         SELECT one.* FROM held, unnest($27::uuid[], $28::uuid[]) AS one ON CONFLICT DO NOTHING)
      UPDATE rooms AS r SET
          name = coalesce(one.name, r.name), name_key = coalesce(one.name_key, r.name_key),
          description = coalesce(one.description, r.description), updated_at = coalesce(one.updated_at, r.updated_at),
@@ -73,7 +76,10 @@ pub(super) const ROOM: &str = "WITH made AS (
      founders AS (
          INSERT INTO members (room_id, user_id, role, standing, joined_at)
          SELECT made.id, one.who, one.role, one.standing, $8
-         FROM made, unnest($11::uuid[], $12::smallint[], $13::bigint[]) AS one (who, role, standing))
+         FROM made, unnest($11::uuid[], $12::smallint[], $13::bigint[]) AS one (who, role, standing)),
+     visited AS (
+         INSERT INTO visits (user_id, room_id)
+         SELECT one.who, made.id FROM made, unnest($11::uuid[]) AS one (who) ON CONFLICT DO NOTHING)
      SELECT id FROM made";
 
 /// An entry and its stored form.
@@ -160,8 +166,9 @@ fn bind_entries<'q>(query: Insert<'q>, rows: &[Row<'q>]) -> Insert<'q> {
 }
 
 fn bind_projection(query: Insert<'_>, projection: Projection) -> Insert<'_> {
-    let Projection { gone, came, promoted, rooms } = projection;
+    let Projection { gone, came, promoted, visited, rooms } = projection;
     let (gone_rooms, gone_users): (Vec<_>, Vec<_>) = gone.into_iter().unzip();
+    let (visited_rooms, visited_users): (Vec<_>, Vec<_>) = visited.into_iter().unzip();
     let (promoted_rooms, promoted_users): (Vec<_>, Vec<_>) = promoted.into_iter().unzip();
     let query = query.bind(gone_rooms).bind(gone_users);
     let query = bind_came(query, &came).bind(OWNER).bind(promoted_rooms).bind(promoted_users);
@@ -176,7 +183,16 @@ fn bind_projection(query: Insert<'_>, projection: Projection) -> Insert<'_> {
         closed.push(room.closed_at);
         counts.push(room.member_count);
     }
-    query.bind(ids).bind(names).bind(keys).bind(descriptions).bind(updated).bind(closed).bind(counts)
+    query
+        .bind(ids)
+        .bind(names)
+        .bind(keys)
+        .bind(descriptions)
+        .bind(updated)
+        .bind(closed)
+        .bind(counts)
+        .bind(visited_rooms)
+        .bind(visited_users)
 }
 
 fn bind_came<'q>(query: Insert<'q>, came: &[Came]) -> Insert<'q> {

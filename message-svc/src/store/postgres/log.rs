@@ -29,6 +29,14 @@ pub(super) const SENT: &str = "SELECT e.* FROM unnest($2::uuid[], $3::text[]) AS
          SELECT room_id, seq, entry_id, kind, messages, at, sender, client_id, payload FROM entries
          WHERE room_id = $1 AND sender = key.sender AND client_id = key.client_id AND kind = 1 LIMIT 1) AS e";
 
+pub(super) const SENT_BY: &str =
+    "SELECT room_id, seq, entry_id, kind, messages, at, sender, client_id, payload FROM entries
+     WHERE room_id = $1 AND sender = $2 AND client_id > $3 AND kind = 1 ORDER BY client_id LIMIT $4";
+
+/// What a message says from now on.
+pub(super) const REWRITE: &str =
+    "UPDATE entries SET payload = $4 WHERE room_id = $1 AND seq = $2 AND kind = 1 AND sender = $3";
+
 pub(super) const MESSAGES: &str =
     "SELECT room_id, seq, entry_id, kind, messages, at, sender, client_id, payload FROM entries
      WHERE room_id = $1 AND kind = 1 AND messages BETWEEN $2 AND $3 ORDER BY messages";
@@ -59,6 +67,38 @@ pub(super) async fn entries_after(
 pub(super) async fn sent(db: &mut PgConnection, room: RoomId, keys: &[(UserId, ClientMessageId)]) -> Rows {
     let (senders, ids): (Vec<Uuid>, Vec<&str>) = keys.iter().map(|(user, id)| (user.0, id.as_str())).unzip();
     sqlx::query(SENT).bind(room.0).bind(senders).bind(ids).fetch_all(db).await
+}
+
+pub(super) async fn sent_by(
+    db: &mut PgConnection,
+    room: RoomId,
+    sender: UserId,
+    after: Option<&ClientMessageId>,
+    messages_max: usize,
+) -> Rows {
+    sqlx::query(SENT_BY)
+        .bind(room.0)
+        .bind(sender.0)
+        // No client id is empty, so all are above it.
+        .bind(after.map_or("", ClientMessageId::as_str))
+        .bind(limit(messages_max))
+        .fetch_all(db)
+        .await
+}
+
+/// One after the other: there are few at a time, and nobody waits for them.
+pub(super) async fn rewrite(db: &mut PgConnection, messages: &[Arc<Entry>]) -> Result<(), Error> {
+    for entry in messages {
+        let Some(message) = entry.message() else { continue };
+        sqlx::query(REWRITE)
+            .bind(entry.room.0)
+            .bind(entry.seq)
+            .bind(message.sender.0)
+            .bind(payload::encode(&entry.event))
+            .execute(&mut *db)
+            .await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn messages(db: &mut PgConnection, room: RoomId, first: i64, last: i64) -> Rows {

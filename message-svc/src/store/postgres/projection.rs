@@ -1,7 +1,7 @@
 //! What follows from a commit's entries: the members as they are after it, rooms' names and counts. All entries of a
 //! room are taken together, so that no row is touched twice. Nothing here decides anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
@@ -18,6 +18,8 @@ pub(super) struct Projection {
     pub(super) gone: Vec<Who>,
     pub(super) came: Vec<Came>,
     pub(super) promoted: Vec<Who>,
+    /// Who has come, also who is gone again.
+    pub(super) visited: Vec<Who>,
     pub(super) rooms: Vec<Changed>,
 }
 
@@ -57,6 +59,7 @@ impl Projection {
     /// Of entries in order; those of a room may lie among others'.
     pub(super) fn of<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
         let mut fates = BTreeMap::new();
+        let mut visited = BTreeSet::new();
         let mut rooms: BTreeMap<Uuid, Changed> = BTreeMap::new();
         for entry in entries {
             let id = entry.room.0;
@@ -65,6 +68,7 @@ impl Projection {
                 Event::Message(_) => {}
                 Event::Members(change) => {
                     rooms.entry(id).or_insert_with(room).member_count = Some(change.member_count);
+                    visited.extend(change.joined.iter().map(|user| (id, user.0)));
                     decide(&mut fates, entry, change);
                 }
                 Event::Updated(updated) => {
@@ -77,7 +81,8 @@ impl Projection {
                 Event::Closed(_) => rooms.entry(id).or_insert_with(room).closed_at = Some(entry.at.0),
             }
         }
-        let mut projection = Self { rooms: rooms.into_values().collect(), ..Self::default() };
+        let (rooms, visited) = (rooms.into_values().collect(), visited.into_iter().collect());
+        let mut projection = Self { rooms, visited, ..Self::default() };
         for (who, fate) in fates {
             match fate {
                 Fate::Gone => projection.gone.push(who),
@@ -151,6 +156,7 @@ mod tests {
             gone: vec![who(left), who(heir), who(fresh)],
             came: vec![came],
             promoted: Vec::new(),
+            visited: vec![who(back), who(fresh)],
             rooms: vec![changed],
         };
         assert_eq!(Projection::of(entries.iter()), expected);

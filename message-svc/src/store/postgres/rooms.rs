@@ -56,6 +56,21 @@ pub(super) async fn rooms_after(
     Ok(ids.into_iter().map(RoomId).collect())
 }
 
+pub(super) const ROOMS_KNOWN_TO: &str =
+    "SELECT room_id FROM visits WHERE user_id = $1 AND room_id > $2 ORDER BY room_id LIMIT $3";
+
+pub(super) async fn rooms_known_to(
+    db: &mut PgConnection,
+    user: UserId,
+    after: Option<RoomId>,
+    rooms_max: usize,
+) -> Result<Vec<RoomId>, Error> {
+    let after = after.map_or(Uuid::nil(), |room| room.0);
+    let query = sqlx::query_scalar(ROOMS_KNOWN_TO).bind(user.0).bind(after).bind(limit(rooms_max));
+    let ids: Vec<Uuid> = query.fetch_all(db).await?;
+    Ok(ids.into_iter().map(RoomId).collect())
+}
+
 pub(super) const ROOMS_OF: &str = select_views!(
     "FROM members AS m
      JOIN rooms AS r ON r.id = m.room_id AND r.closed_at IS NULL

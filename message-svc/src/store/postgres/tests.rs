@@ -86,7 +86,7 @@ async fn all_tables_are_in_the_schema_and_the_settings_hold_on_each_connection()
             .fetch_all(&mut beside)
             .await
             .expect("read");
-    assert_eq!(tables, ["_message_migrations", "entries", "members", "rooms"]);
+    assert_eq!(tables, ["_message_migrations", "entries", "members", "rooms", "visits"]);
     let mut connection = store.calls.pool().acquire().await.expect("connected");
     let settings: (String, String, String, String) = sqlx::query_as(
         "SELECT current_setting('search_path'), current_setting('statement_timeout'),

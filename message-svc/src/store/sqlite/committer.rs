@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 use super::projection;
 use crate::{
     config::SqliteConfig,
+    entry::Entry,
     room::NewRoom,
     store::{
         Batch, Outcome, StoreError, commit_span,
@@ -60,6 +61,8 @@ enum Work {
         only_messages: bool,
     },
     Create(Box<NewRoom>),
+    /// What these messages say from now on.
+    Rewrite(Vec<(Arc<Entry>, String)>),
     /// Nothing: what waits is written, then the task ends.
     Stop,
 }
@@ -101,6 +104,12 @@ impl Committer {
         self.submit(Work::Create(Box::new(room))).await
     }
 
+    /// Changes what messages say.
+    pub(super) async fn rewrite(&self, messages: &[Arc<Entry>]) -> Result<(), StoreError> {
+        let rows = messages.iter().map(|entry| (Arc::clone(entry), payload::encode(&entry.event))).collect();
+        self.submit(Work::Rewrite(rows)).await.map(|_| ())
+    }
+
     async fn submit(&self, work: Work) -> Result<bool, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = Job { work, origin: Origin::current(), reply };
@@ -131,7 +140,7 @@ impl Job {
     fn entries(&self) -> usize {
         match &self.work {
             Work::Append { batch, .. } => batch.len(),
-            Work::Create(_) | Work::Stop => 0,
+            Work::Create(_) | Work::Rewrite(_) | Work::Stop => 0,
         }
     }
 }
@@ -291,6 +300,12 @@ async fn write(
                 true
             }
             Work::Create(room) => projection::create(connection, room).await?,
+            Work::Rewrite(messages) => {
+                for (entry, payload) in messages {
+                    rewrite(connection, entry, payload).await?;
+                }
+                true
+            }
             Work::Stop => false,
         });
     }
@@ -302,7 +317,7 @@ async fn insert(inserts: &[Arc<str>], connection: &mut SqliteConnection, round: 
     let mut left: usize = round.iter().map(Job::entries).sum();
     let mut rows = round.iter().flat_map(|job| match &job.work {
         Work::Append { batch, payloads, .. } => batch.iter().zip(payloads).collect::<Vec<_>>(),
-        Work::Create(_) | Work::Stop => Vec::new(),
+        Work::Create(_) | Work::Rewrite(_) | Work::Stop => Vec::new(),
     });
     while left > 0 {
         let power = left.min(ROWS_MAX).ilog2();
@@ -318,9 +333,22 @@ async fn insert(inserts: &[Arc<str>], connection: &mut SqliteConnection, round: 
     Ok(())
 }
 
+/// Changes what one message says, if it is there and by the same sender.
+async fn rewrite(connection: &mut SqliteConnection, entry: &Entry, payload: &str) -> Result<(), sqlx::Error> {
+    let Some(message) = entry.message() else { return Ok(()) };
+    sqlx::query("UPDATE entries SET payload = ? WHERE room_id = ? AND seq = ? AND kind = 1 AND sender = ?")
+        .bind(payload)
+        .bind(entry.room.0)
+        .bind(entry.seq)
+        .bind(message.sender.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 type Insert<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-fn bind<'q>(query: Insert<'q>, entry: &'q crate::entry::Entry, payload: &'q str) -> Insert<'q> {
+fn bind<'q>(query: Insert<'q>, entry: &'q Entry, payload: &'q str) -> Insert<'q> {
     let message = entry.message();
     query
         .bind(entry.room.0)

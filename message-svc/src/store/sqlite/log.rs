@@ -32,6 +32,11 @@ pub(super) const SENT: &str = select!(
     "FROM json_each(?2) AS j CROSS JOIN entries e INDEXED BY entries_by_client_id
      ON e.room_id = ?1 AND e.sender = unhex(j.value ->> 0) AND e.client_id = j.value ->> 1 AND e.kind = 1"
 );
+/// By `entries_by_client_id`.
+pub(super) const SENT_BY: &str = select!(
+    "FROM entries e INDEXED BY entries_by_client_id
+     WHERE e.room_id = ? AND e.sender = ? AND e.client_id > ? AND e.kind = 1 ORDER BY e.client_id LIMIT ?"
+);
 /// By `entries_by_number`.
 pub(super) const MESSAGES: &str = select!(
     "FROM entries e INDEXED BY entries_by_number
@@ -73,6 +78,25 @@ pub(super) async fn sent(
     let list: Vec<_> = keys.iter().map(|(user, id)| (user.0.simple().to_string(), id.as_str())).collect();
     let list = serde_json::to_string(&list).expect("invariant: text is JSON");
     let rows = sqlx::query(SENT).bind(room.0).bind(list).fetch_all(readers).await.map_err(read_error)?;
+    decode_all(&rows)
+}
+
+pub(super) async fn sent_by(
+    readers: &SqlitePool,
+    room: RoomId,
+    sender: UserId,
+    after: Option<&ClientMessageId>,
+    messages_max: usize,
+) -> Result<Vec<Arc<Entry>>, StoreError> {
+    let rows = sqlx::query(SENT_BY)
+        .bind(room.0)
+        .bind(sender.0)
+        // No client id is empty, so all are above it.
+        .bind(after.map_or("", ClientMessageId::as_str))
+        .bind(limit(messages_max))
+        .fetch_all(readers)
+        .await
+        .map_err(read_error)?;
     decode_all(&rows)
 }
 

@@ -69,6 +69,7 @@ async fn members(connection: &mut SqliteConnection, entry: &Entry, change: &Memb
         .bind(hex_list(change.joined.iter().map(|user| user.0)))
         .execute(&mut *connection)
         .await?;
+        visit(connection, room, change.joined.iter().map(|user| user.0)).await?;
     }
     if let Some(owner) = change.new_owner {
         sqlx::query("UPDATE members SET role = ? WHERE room_id = ? AND user_id = ?")
@@ -81,6 +82,20 @@ async fn members(connection: &mut SqliteConnection, entry: &Entry, change: &Memb
     sqlx::query("UPDATE rooms SET member_count = ? WHERE id = ?")
         .bind(change.member_count)
         .bind(room)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Notes that people have been in a room; that stays when they leave.
+async fn visit(
+    connection: &mut SqliteConnection,
+    room: Uuid,
+    users: impl Iterator<Item = Uuid>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT OR IGNORE INTO visits (user_id, room_id) SELECT unhex(value), ? FROM json_each(?)")
+        .bind(room)
+        .bind(hex_list(users))
         .execute(connection)
         .await?;
     Ok(())
@@ -120,6 +135,7 @@ pub(super) async fn create(connection: &mut SqliteConnection, room: &NewRoom) ->
             .execute(&mut *connection)
             .await?;
     }
+    visit(connection, meta.id.0, room.founders.iter().map(|(user, _)| user.0)).await?;
     Ok(true)
 }
 

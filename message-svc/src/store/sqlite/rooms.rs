@@ -88,6 +88,25 @@ pub(super) async fn rooms_after(
     Ok(ids.into_iter().map(RoomId).collect())
 }
 
+pub(super) const ROOMS_KNOWN_TO: &str =
+    "SELECT room_id FROM visits WHERE user_id = ? AND room_id > ? ORDER BY room_id LIMIT ?";
+
+pub(super) async fn rooms_known_to(
+    readers: &SqlitePool,
+    user: UserId,
+    after: Option<RoomId>,
+    rooms_max: usize,
+) -> Result<Vec<RoomId>, StoreError> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(ROOMS_KNOWN_TO)
+        .bind(user.0)
+        .bind(after.map_or(Uuid::nil(), |room| room.0))
+        .bind(limit(rooms_max))
+        .fetch_all(readers)
+        .await
+        .map_err(read_error)?;
+    Ok(ids.into_iter().map(RoomId).collect())
+}
+
 pub(super) async fn rooms_of(
     readers: &SqlitePool,
     user: UserId,

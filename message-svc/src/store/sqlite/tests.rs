@@ -111,6 +111,8 @@ async fn no_read_of_a_log_walks_along_it() {
     for (sql, index) in [
         (log::ENTRIES_AFTER, "SEARCH e USING PRIMARY KEY (room_id=? AND seq>?)"),
         (log::SENT, "SEARCH e USING INDEX entries_by_client_id (room_id=? AND sender=? AND client_id=?)"),
+        (log::SENT_BY, "SEARCH e USING INDEX entries_by_client_id (room_id=? AND sender=? AND client_id>?)"),
+        (rooms::ROOMS_KNOWN_TO, "SEARCH visits USING PRIMARY KEY (user_id=? AND room_id>?)"),
         (log::MESSAGES, "SEARCH e USING INDEX entries_by_number (room_id=? AND messages>? AND messages<?)"),
         (log::MESSAGES_THROUGH, "SEARCH entries USING PRIMARY KEY (room_id=? AND seq<?)"),
         (log::HEADS, "SEARCH e USING"),
@@ -154,12 +156,7 @@ async fn a_store_of_the_first_release_is_brought_up_to_date_with_all_that_it_hol
     assert_eq!((&*state.meta.name, state.members.len(), state.last_seq), ("Room", 1, 1));
     let log = crate::testing::whole_log(&store, room).await;
     assert_eq!(log[0].message().map(|message| &*message.content), Some("hello"));
-    assert_eq!(
-        store
-            .rooms_of(UserId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000001")), None, 10)
-            .await
-            .expect("reads")
-            .len(),
-        1
-    );
+    let user = UserId(uuid::uuid!("0190a0b0-0000-7000-8000-000000000001"));
+    assert_eq!(store.rooms_of(user, None, 10).await.expect("reads").len(), 1);
+    assert_eq!(store.rooms_known_to(user, None, 10).await.expect("reads"), [room]);
 }

@@ -55,7 +55,7 @@ pub(super) async fn create(db: &mut PgConnection, new: &NewProfile, now: Millis)
     if let Some(profile) = made {
         return Ok(profile);
     }
-    // It was there and whole. Profiles are never taken away, so it still is.
+    // It was there and whole. Rows are never taken away, so it still is.
     sqlx::query_as(
         "SELECT id, username, first_name, last_name, bio, avatar_url, created_at, updated_at FROM people WHERE id = $1",
     )
@@ -72,7 +72,7 @@ pub(super) async fn rename(db: &mut PgConnection, rename: &Rename, now: Millis) 
          SET username = excluded.username,
              username_version = excluded.username_version,
              updated_at = greatest(people.updated_at, excluded.updated_at)
-         WHERE people.username_version < excluded.username_version",
+         WHERE people.username_version < excluded.username_version AND people.erased_at IS NULL",
     )
     .bind(rename.id.0)
     .bind(&rename.username)
@@ -87,7 +87,7 @@ pub(super) async fn profiles(db: &mut PgConnection, ids: &[UserId]) -> Result<Ve
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     sqlx::query_as(
         "SELECT id, username, first_name, last_name, bio, avatar_url, created_at, updated_at
-         FROM people WHERE id = ANY($1)",
+         FROM people WHERE id = ANY($1) AND erased_at IS NULL",
     )
     .bind(ids)
     .fetch_all(db)
@@ -97,7 +97,7 @@ pub(super) async fn profiles(db: &mut PgConnection, ids: &[UserId]) -> Result<Ve
 pub(super) async fn own(db: &mut PgConnection, id: UserId) -> Result<Option<OwnProfile>, Error> {
     sqlx::query_as(
         "SELECT id, username, first_name, last_name, bio, avatar_url, preferences, created_at, updated_at
-         FROM people WHERE id = $1",
+         FROM people WHERE id = $1 AND erased_at IS NULL",
     )
     .bind(id.0)
     .fetch_optional(db)
@@ -120,7 +120,7 @@ pub(super) async fn update(
              avatar_url = coalesce($5, avatar_url),
              preferences = coalesce($6, preferences),
              updated_at = greatest(updated_at, $7)
-         WHERE id = $1
+         WHERE id = $1 AND erased_at IS NULL
          RETURNING id, username, first_name, last_name, bio, avatar_url, preferences, created_at, updated_at",
     )
     .bind(id.0)
@@ -132,6 +132,25 @@ pub(super) async fn update(
     .bind(now.0)
     .fetch_optional(db)
     .await
+}
+
+pub(super) async fn erase(db: &mut PgConnection, id: UserId, now: Millis) -> Result<(), Error> {
+    // No version is higher, so no rename that comes late counts.
+    sqlx::query(
+        "INSERT INTO people (id, username, username_version, first_name, last_name, created_at, updated_at, erased_at)
+         VALUES ($1, '', $2, '', '', $3, $3, $3)
+         ON CONFLICT (id) DO UPDATE
+         SET username = '', username_version = excluded.username_version, first_name = '', last_name = '', bio = '',
+             avatar_url = '', preferences = '{}', created_at = excluded.created_at, updated_at = excluded.updated_at,
+             erased_at = excluded.erased_at
+         WHERE people.erased_at IS NULL",
+    )
+    .bind(id.0)
+    .bind(i64::MAX)
+    .bind(now.0)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn check(db: &mut PgConnection) -> Result<(), Error> {

@@ -96,8 +96,9 @@ async fn no_statement_reads_the_whole_table() {
     store.profiles(&[ada.id]).await.expect("answered");
     store.own(ada.id).await.expect("answered");
     store.update(ada.id, &Change::default(), Millis(1)).await.expect("answered");
+    store.erase(ada.id, Millis(2)).await.expect("erased");
     let statements = prepared(&mut store.calls.pool().acquire().await.expect("the connection")).await;
-    assert_eq!(statements.len(), 6, "{statements:?}");
+    assert_eq!(statements.len(), 7, "{statements:?}");
     for one in statements {
         let scans = one.scans(&[]);
         assert!(scans.is_empty(), "{scans:?} by {}", one.statement);
