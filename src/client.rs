@@ -28,6 +28,7 @@ use crate::{
     },
     telemetry,
     time::Millis,
+    tls::Tls,
 };
 
 mod place;
@@ -52,14 +53,14 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Never waits: a service that is away is found out by the first call. To be called in a runtime, where the tasks
-    /// live that follow the replicas.
+    /// Never waits: a service that is away is found out by the first call. With certificates calls show this process'
+    /// own. To be called in a runtime, where the tasks live that follow the replicas.
     ///
     /// # Panics
     /// When a URL is none; [`MeshConfig`]'s validation has seen to that.
     #[must_use]
-    pub fn connect(config: &MeshConfig) -> Self {
-        Self::connect_by(config, &(Arc::new(SystemResolver) as Arc<dyn Resolve>))
+    pub fn connect(config: &MeshConfig, tls: Option<&Arc<Tls>>) -> Self {
+        Self::connect_by(config, tls, &(Arc::new(SystemResolver) as Arc<dyn Resolve>))
     }
 
     /// The same with names looked up by this resolver.
@@ -67,11 +68,11 @@ impl Clients {
     /// # Panics
     /// When a URL is none; [`MeshConfig`]'s validation has seen to that.
     #[must_use]
-    pub fn connect_by(config: &MeshConfig, resolver: &Arc<dyn Resolve>) -> Self {
+    pub fn connect_by(config: &MeshConfig, tls: Option<&Arc<Tls>>, resolver: &Arc<dyn Resolve>) -> Self {
         let follow = |service, grpc_name, urls: &str| {
             let places = place::places(urls).expect("invariant: the configuration was validated");
-            let (limits, replicas) = (config.grpc.clone(), config.replicas.clone());
-            Replicas::follow((service, grpc_name), places, Arc::clone(resolver), limits, replicas)
+            let limits = (config.grpc.clone(), config.replicas.clone());
+            Replicas::follow((service, grpc_name), places, Arc::clone(resolver), tls.cloned(), limits)
         };
         Self {
             auth: follow(ServiceName::Auth, auth_service_server::SERVICE_NAME, &config.auth_url),
@@ -339,7 +340,7 @@ mod tests {
         let weary: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
         for goodbye in [killed, stopped, weary] {
             let (url, accepted) = ending(goodbye).await;
-            let clients = Clients::connect(&MeshConfig { auth_url: url, ..MeshConfig::default() });
+            let clients = Clients::connect(&MeshConfig { auth_url: url, ..MeshConfig::default() }, None);
             let asking = clients.retry(|| {
                 let mut auth = clients.auth();
                 async move { auth.check_token(CheckTokenRequest::default()).await }

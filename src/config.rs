@@ -18,11 +18,13 @@ mod mesh;
 mod redis;
 mod secret;
 mod store;
+mod tls;
 
 pub use mesh::{GrpcLimits, IdentityConfig, MeshConfig, Profile, ReplicasConfig};
 pub use redis::RedisConfig;
 pub use secret::Secret;
 pub use store::StoreLimits;
+pub use tls::TlsConfig;
 
 /// The sections that a file may hold; a process reads its own and leaves the others' alone.
 const SECTIONS: [&str; 5] = ["auth", "gateway", "mesh", "message", "user"];

@@ -21,7 +21,9 @@ use crate::{
     config::GrpcLimits,
     error::{Reason, Refusal},
     identity::{self, Caller, Identity, UserCaller},
-    proto, telemetry,
+    proto,
+    serve::Connection,
+    telemetry,
 };
 
 /// Where a status has its `ErrorInfo`.
@@ -149,6 +151,8 @@ impl Gate {
         };
         let deadline = deadline(request.headers().get("grpc-timeout"))?
             .map_or(self.deadline_max, |deadline| deadline.min(self.deadline_max));
+        let peer = request.extensions().get::<Connection>().and_then(|connection| connection.name.clone());
+        self.identity.admit(peer.as_ref(), request.uri().path())?;
         // Who asks how to call, with a token that has expired, is better told so by the call itself.
         let ours = !request.uri().path().starts_with("/grpc.");
         if ours {
@@ -156,6 +160,7 @@ impl Gate {
             let caller = self.identity.authenticate(&metadata).await;
             *request.headers_mut() = metadata.into_headers();
             if let Some(caller) = caller? {
+                self.identity.agree(peer.as_ref(), &caller)?;
                 if let Caller::User(UserCaller { scopes: Some(scopes), .. }) = &caller {
                     identity::require(scopes, request.uri().path())?;
                 }

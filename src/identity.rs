@@ -24,6 +24,7 @@ use crate::{
     error::{Reason, Refusal},
     keys::{self, KeyError},
     time::Millis,
+    tls::{Peer, Tls},
 };
 
 mod follow;
@@ -173,6 +174,7 @@ pub struct Identity {
     configured: HashMap<ServiceName, Vec<u8>>,
     silence_max: Duration,
     signing: EncodingKey,
+    tls: Option<Arc<Tls>>,
     access_keys: ArcSwap<HashMap<String, DecodingKey>>,
     service_keys: Mutex<HashMap<ServiceName, (DecodingKey, Instant)>>,
     revocations: revocations::Revocations,
@@ -221,10 +223,11 @@ const API_KEY_BYTES_MAX: usize = 128;
 const SERVICE_KEY_REUSE: Duration = Duration::from_secs(60);
 
 impl Identity {
-    /// Makes or reads this service's own key.
+    /// Makes or reads this service's own key, and reads its certificate, when it is to have one: to be called in a runtime
+    /// then, which follows the files.
     ///
     /// # Errors
-    /// When the key cannot be had, or a configured one is no key.
+    /// When the key or the certificate cannot be had, or a configured one is none.
     pub fn new(service: ServiceName, config: &MeshConfig) -> Result<Arc<Self>, KeyError> {
         let key = keys::signing_key(config, &format!("service-{}", service.as_str()))?;
         let configured = config
@@ -242,6 +245,7 @@ impl Identity {
             configured,
             silence_max,
             signing: key.encoding_key(),
+            tls: Tls::start(service.as_str(), config)?,
             access_keys: ArcSwap::default(),
             service_keys: Mutex::default(),
             revocations: revocations::Revocations::new(config.identity.revocations_max, silence_max),
@@ -264,6 +268,54 @@ impl Identity {
     #[must_use]
     pub fn service(&self) -> ServiceName {
         self.service
+    }
+
+    /// This process' certificate, when the processes of the mesh show one another theirs.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// Whether the process at the other end may make this call: by its certificate and the list. Without certificates in
+    /// the mesh, whoever reaches this port may.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` when it may not.
+    pub(crate) fn admit(&self, peer: Option<&Peer>, path: &str) -> Result<(), Refusal> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let name = peer.map(Peer::name);
+        if peer.is_some_and(|peer| tls.allows(peer, path)) {
+            return Ok(());
+        }
+        let known = crate::proto::rpcs::rpc(path).map_or("a call that there is not", |(_, method)| method);
+        tracing::warn!(
+            peer.name = name,
+            rpc.method = known,
+            "A call was refused: its caller is not on the list of those who may make it"
+        );
+        Err(Refusal::new(Reason::Forbidden, "The calling process is not on the list of those who may make this call"))
+    }
+
+    /// Whether a service that says who it is by a token is the one that its certificate names: nobody can use another's.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`] when it is not.
+    pub(crate) fn agree(&self, peer: Option<&Peer>, caller: &Caller) -> Result<(), TokenError> {
+        let said = match caller {
+            Caller::Service(service) => Some(*service),
+            Caller::User(user) => user.via,
+        };
+        let (Some(_), Some(said)) = (&self.tls, said) else { return Ok(()) };
+        if peer.is_some_and(|peer| peer.is(said)) {
+            return Ok(());
+        }
+        let (name, said) = (peer.map(Peer::name), said.as_str());
+        tracing::warn!(
+            peer.name = name,
+            token.issuer = said,
+            "A call was refused: its token is another service's than its certificate"
+        );
+        Err(TokenError::Invalid)
     }
 
     /// How to ask about a session when the stream is silent. Set once, at start.

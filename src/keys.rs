@@ -15,7 +15,10 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use crate::config::{MeshConfig, Profile};
+use crate::{
+    config::{MeshConfig, Profile},
+    tls::TlsError,
+};
 
 /// Why a key cannot be had. It names the file, never its content.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,9 @@ pub enum KeyError {
         /// Which one.
         path: PathBuf,
     },
+    /// This process' certificate, or what goes with it.
+    #[error(transparent)]
+    Certificate(#[from] TlsError),
 }
 
 /// An Ed25519 key that signs.
@@ -278,7 +284,8 @@ fn put(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+/// The bytes of a private file, which nobody else may read.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     let failed = |source| KeyError::Io { path: path.to_owned(), did: "read", source };
     let file = fs::metadata(path).map_err(failed)?;
     if is_open(file.mode(), file.uid(), rustix::process::geteuid().as_raw()) {

@@ -12,6 +12,7 @@
 //! | [`migration`] | when the tables of a store are brought up to date, and what came of it |
 //! | [`serve`], [`grpc`], [`ops`] | connections; gRPC on them; the operations port |
 //! | [`client`] | calling the other services |
+//! | [`tls`] | certificates between the processes, and who may call what |
 //! | [`telemetry`] | logs, traces, metrics |
 //! | [`process`], [`shutdown`] | what every main does; stopping in order |
 //! | [`text`], [`time`] | checks of fields; times |
@@ -35,4 +36,5 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod text;
 pub mod time;
+pub mod tls;
 pub mod visit;

@@ -1,5 +1,5 @@
-//! The generated contract: one module a package of `proto/`, with clients and servers. It owns no code of its own; the
-//! comments in the proto files are its documentation. Next: `error` for how refusals travel, `grpc` for serving it.
+//! The generated contract: one module a package of `proto/`, with clients and servers. The
+//! comments in the proto files are its documentation; `proto/rpcs.rs` has the names of all calls. Next: `error` for how refusals travel, `grpc` for serving it.
 
 #![allow(
     missing_docs,
@@ -12,6 +12,8 @@
     clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
+
+pub(crate) mod rpcs;
 
 /// Accounts, sessions, tokens, revocations.
 pub mod auth {

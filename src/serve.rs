@@ -2,7 +2,8 @@
 //! that their connections have the same limits. It knows no route; limits on bodies and requests belong to the router.
 //!
 //! [`bind`] takes a port (`serve/bind.rs`), [`serve`] runs it, [`ServeLimits`] says what it allows (`serve/limits.rs`),
-//! and what ends a connection is in the socket itself (`serve/socket.rs`).
+//! and what ends a connection is in the socket itself (`serve/socket.rs`,
+//! `serve/hello.rs`).
 
 use std::{
     collections::HashMap,
@@ -24,6 +25,7 @@ use hyper_util::{
 use metrics::{Counter, Gauge};
 use socket2::SockRef;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -35,15 +37,19 @@ use tokio_util::{
 use tower::Service as _;
 
 mod bind;
+mod hello;
 mod limits;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 pub use bind::{BindError, Listeners, bind};
+use hello::Secured;
 pub use limits::ServeLimits;
 pub use socket::Connection;
 use socket::{Shared, Socket};
+
+use crate::tls::Tls;
 
 /// The wait after an accept that failed for lack of something (file descriptors, memory): long enough not to spin,
 /// short enough that nobody notices.
@@ -70,7 +76,19 @@ pub async fn serve_named(
     limits: &ServeLimits,
     shutdown: CancellationToken,
 ) {
-    let server = Arc::new(Server::new(name.into(), router, limits, shutdown.clone()));
+    serve_secured(name, listener, router, limits, None, shutdown).await;
+}
+
+/// Like [`serve_named`], for other processes of the mesh: by TLS with certificates at both ends, when there are any.
+pub async fn serve_secured(
+    name: impl Into<String>,
+    listener: TcpListener,
+    router: Router,
+    limits: &ServeLimits,
+    tls: Option<Arc<Tls>>,
+    shutdown: CancellationToken,
+) {
+    let server = Arc::new(Server::new(name.into(), router, limits, tls, shutdown.clone()));
     let mut full = Throttle::default();
     let mut refused = Throttle::default();
     let mut number = 0;
@@ -142,16 +160,23 @@ struct Server {
     builder: auto::Builder<TokioExecutor>,
     router: Router,
     limits: ServeLimits,
+    tls: Option<Arc<Tls>>,
     places: Arc<Semaphore>,
     open: Arc<Open>,
     shutdown: CancellationToken,
 }
 
 impl Server {
-    fn new(name: String, router: Router, limits: &ServeLimits, shutdown: CancellationToken) -> Self {
+    fn new(
+        name: String,
+        router: Router,
+        limits: &ServeLimits,
+        tls: Option<Arc<Tls>>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
         let open = Arc::new(Open::new(name));
-        Self { builder: builder(limits), router, limits: limits.clone(), places, open, shutdown }
+        Self { builder: builder(limits), router, limits: limits.clone(), tls, places, open, shutdown }
     }
 
     /// A place for one connection, as soon as there is one; none at shutdown.
@@ -181,7 +206,29 @@ impl Server {
         let place = Place { id, open: Arc::clone(&self.open), _permit: permit, _token: self.open.tracker.token() };
         let socket = Socket::new(stream, self.limits.header_timeout(), self.limits.write_timeout(), place);
         let service = Requests { router: self.router.clone(), connection: socket.connection(peer, local, id) };
-        tokio::spawn(Arc::clone(self).run(TokioIo::new(socket), service));
+        let server = Arc::clone(self);
+        match self.tls.clone() {
+            None => tokio::spawn(server.run(TokioIo::new(socket), service)),
+            Some(tls) => tokio::spawn(server.run_secured(tls, socket, service)),
+        };
+    }
+
+    /// Lets a caller in by its certificate, and then runs its connection. Who was not let in has been told of.
+    async fn run_secured(self: Arc<Self>, tls: Arc<Tls>, socket: Socket, mut service: Requests) {
+        let limit = self.limits.header_timeout();
+        let accepted = tokio::select! {
+            accepted = tls.accept(socket, limit) => accepted,
+            () = self.shutdown.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, name)) => {
+                service.connection.name = Some(name);
+                self.run(TokioIo::new(Secured::new(stream, limit)), service).await;
+            }
+            Err(error) => {
+                tracing::debug!(listener = %self.open.name, error = %error, "A connection was not let in");
+            }
+        }
     }
 
     fn prepare(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
@@ -194,7 +241,10 @@ impl Server {
     }
 
     /// Runs a connection until it ends or is upgraded; then the socket goes on in the hands of whoever upgraded it.
-    async fn run(self: Arc<Self>, io: TokioIo<Socket>, service: Requests) {
+    async fn run<S>(self: Arc<Self>, io: TokioIo<S>, service: Requests)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut connection = pin!(self.builder.serve_connection_with_upgrades(io, service));
         let result = tokio::select! {
             biased;

@@ -245,9 +245,9 @@ class Mesh(unittest.TestCase):
     def test_the_operators_commands_run_in_a_container_on_the_stores_alone_on_operator(self):
         service = compose()["operator"]
         environment = {**dockerfile_environment(), **deployment.without_variables(service["environment"])}
-        secrets, no_keys = self.secrets("operator", {each: each for each in service["secrets"]}), self.secrets("no-keys", {})
+        secrets, keys = self.secrets("operator", {each: each for each in service["secrets"]}), self.state / "keys/operator"
         def told(*words):
-            container = self.start("switchboard", environment, no_keys, secrets, ["/usr/local/bin/switchboard", *words])
+            container = self.start("switchboard", environment, keys, secrets, ["/usr/local/bin/switchboard", *words])
             return container.process.wait(PATIENCE), container.said()
         code, said = told("migrate", "--json")
         self.assertEqual(code, 0, said)

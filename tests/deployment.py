@@ -548,12 +548,29 @@ class Secrets(unittest.TestCase):
         run("deploy/first-run", binaries / "switchboard", env=self.environment)
         self.assertEqual(self.files(), before)
 
+    # What a process shows the others, by cert-manager's names; the key of who signs them stays where no process reads it.
+    CERTIFICATE = {"ca.crt", "tls.crt", "tls.key"}
+
+    def test_the_authority_signs_a_certificate_for_each_process_and_no_process_has_its_key(self):
+        authority = self.state / "all/tls/ca.crt"
+        for name in (*PROCESSES, "operator"):
+            certificate = self.state / "keys" / name / "tls.crt"
+            run("openssl", "verify", "-CAfile", authority, certificate)
+            names = run("openssl", "x509", "-in", certificate, "-noout", "-ext", "subjectAltName")
+            self.assertEqual(re.findall(r"URI:(\S+)", names), [f"spiffe://switchboard/{name}"])
+        key = (self.state / "all/tls/ca.key").read_bytes()
+        self.assertEqual([path for path, text in self.files().items() if text == key], [self.state / "all/tls/ca.key"])
+
     def test_each_process_gets_its_own_private_keys_alone_and_all_public_ones(self):
         owners = {}
         public = {path.name for path in (self.state / "all/keys").glob("*.pub")}
         for name in PROCESSES:
             there = {path.name for path in (self.state / "keys" / name).iterdir()}
-            self.assertLessEqual(public, there)
+            self.assertLessEqual(public | self.CERTIFICATE, there)
+            for file in self.CERTIFICATE:
+                own = (self.state / "all/tls" / name / file).read_bytes()
+                self.assertEqual((self.state / "keys" / name / file).read_bytes(), own)
+            there -= self.CERTIFICATE
             for key in there - public:
                 self.assertNotIn(key, owners, f"{key} is {owners.get(key)}'s")
                 owners[key] = name

@@ -38,8 +38,9 @@ use mesh::{
         api_key_service_server::ApiKeyServiceServer, auth_service_server::AuthServiceServer,
         factor_service_server::FactorServiceServer,
     },
-    serve::{BindError, Listeners, bind, serve_named},
+    serve::{BindError, Listeners, bind, serve_secured},
     shutdown::Sequence,
+    tls::Tls,
 };
 use tokio::{
     net::TcpListener,
@@ -158,7 +159,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     // coming or going.
     let ops_stop = CancellationToken::new();
     let _ops_end = ops_stop.clone().drop_guard();
-    let ops = spawn_server("auth-svc-ops", listeners.ops, ops.router(), &config, &ops_stop);
+    let ops = spawn_server("auth-svc-ops", listeners.ops, ops.router(), &config, None, &ops_stop);
     let opening =
         store::open(&auth.store_url, &config.mesh.data, auth.store_readers, &auth.store, config.mesh.migrations());
     let store = tokio::select! {
@@ -220,11 +221,12 @@ async fn serve_with(
         <FactorServiceServer<FactorApi> as NamedService>::NAME,
     ];
     let routes = Routes::new(api).add_service(admin).add_service(keys_api).add_service(factors).add_service(accounts);
+    let tls = identity.tls().cloned();
     let (router, health) =
         mesh::grpc::router_with::<AuthServiceServer<AuthApi>>(routes, &beside, identity, &config.mesh.grpc);
     operations.store.arrived(Arc::new(StoreProbe(store.clone())));
     serving(&health, true).await;
-    let calls = spawn_server(NAME, listener, router, config, &stop);
+    let calls = spawn_server(NAME, listener, router, config, tls, &stop);
     let ended = tokio::select! {
         () = stop.cancelled() => None,
         ended = workers.join_next() => ended,
@@ -273,10 +275,11 @@ fn spawn_server(
     listener: TcpListener,
     router: axum::Router,
     config: &Config,
+    tls: Option<Arc<Tls>>,
     stop: &CancellationToken,
 ) -> JoinHandle<()> {
     let (limits, stop) = (config.mesh.serve.clone(), stop.clone());
-    tokio::spawn(async move { serve_named(name, listener, router, &limits, stop).await })
+    tokio::spawn(async move { serve_secured(name, listener, router, &limits, tls, stop).await })
 }
 
 /// The parts of the service.
@@ -309,7 +312,7 @@ impl Service {
             limits: auth.sessions(),
         });
         identity.set_check(Arc::new(AskStore(sessions.clone())));
-        let (limits, clients) = (auth.outbox(), Clients::connect(mesh));
+        let (limits, clients) = (auth.outbox(), Clients::connect(mesh, identity.tls()));
         let patience = Duration::from_millis(mesh.grpc.call_deadline_ms);
         let holders = Others { clients: clients.clone(), identity: identity.clone(), deadline: patience };
         let eraser = Eraser {

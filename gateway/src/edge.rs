@@ -47,7 +47,7 @@ impl Edge {
     pub(crate) fn new(config: Config, resolver: &Arc<dyn Resolve>) -> Result<Arc<Self>, KeyError> {
         let Config { mesh, gateway } = config;
         let identity = Identity::new(ServiceName::Gateway, &mesh)?;
-        let clients = Clients::connect_by(&mesh, resolver);
+        let clients = Clients::connect_by(&mesh, identity.tls(), resolver);
         client::AskAuth::install(&identity, &clients, &mesh);
         let secret = ws_token::secret(&mesh, &gateway)?;
         let ws_tokens = WsTokens::new(&mesh, &gateway, &secret);

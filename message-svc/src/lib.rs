@@ -31,7 +31,7 @@ use mesh::{
         message_service_server::MessageServiceServer,
         send_service_server::{self, SendServiceServer},
     },
-    serve::{BindError, Listeners, bind, serve_named},
+    serve::{BindError, Listeners, bind, serve_named, serve_secured},
     shutdown::Sequence,
     telemetry::{self, TelemetryError},
 };
@@ -144,7 +144,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     };
     room::create::ensure_general(&*store).await?;
     let identity = Identity::new(ServiceName::Message, &mesh)?;
-    let clients = Clients::connect(&mesh);
+    let clients = Clients::connect(&mesh, identity.tls());
     AskAuth::install(&identity, &clients, &mesh);
 
     let Hints { hub, typists, redis, tasks } = hints(&mesh, &message, &store, &drained)?;
@@ -170,8 +170,8 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     awaited.arrived(Arc::new(StoreProbe(Arc::clone(&store))));
     relaying.zip(redis).into_iter().for_each(|(awaited, redis)| awaited.arrived(redis));
     let calls = {
-        let shutdown = shutdown.clone();
-        spawn(async move { serve_named(NAME, listeners.grpc, router, &limits, shutdown).await })
+        let (tls, shutdown) = (identity.tls().cloned(), shutdown.clone());
+        spawn(async move { serve_secured(NAME, listeners.grpc, router, &limits, tls, shutdown).await })
     };
     let follow = spawn(identity::follow(identity, clients, drained.clone()));
     tracing::info!("message-svc is serving");

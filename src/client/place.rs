@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use http::Uri;
+use http::{Uri, uri::Scheme};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
 use crate::config::GrpcLimits;
@@ -92,14 +92,29 @@ impl Place {
     /// How to reach it at one of them.
     pub(super) fn endpoint(&self, address: SocketAddr, limits: &GrpcLimits) -> Result<Endpoint, String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let broken = |error: tonic::transport::Error| format!("{}: {error}", self.origin);
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(broken)?;
-        let endpoint = match &self.tls {
-            Some(tls) => endpoint.tls_config(tls.clone()).map_err(broken)?,
-            None => endpoint,
-        };
+        let endpoint = self.plain(address, limits, scheme, self.origin.clone())?;
+        match &self.tls {
+            Some(tls) => endpoint.tls_config(tls.clone()).map_err(|error| self.broken(&error)),
+            None => Ok(endpoint),
+        }
+    }
+
+    /// The same with the mesh's own certificates: who connects sees to TLS, whatever the URL says.
+    pub(super) fn secured(&self, address: SocketAddr, limits: &GrpcLimits) -> Result<Endpoint, String> {
+        let mut origin = self.origin.clone().into_parts();
+        origin.scheme = Some(Scheme::HTTPS);
+        let origin = Uri::from_parts(origin).map_err(|error| format!("{}: {error}", self.origin))?;
+        self.plain(address, limits, "http", origin)
+    }
+
+    fn broken(&self, error: &tonic::transport::Error) -> String {
+        format!("{}: {error}", self.origin)
+    }
+
+    fn plain(&self, address: SocketAddr, limits: &GrpcLimits, scheme: &str, origin: Uri) -> Result<Endpoint, String> {
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(|error| self.broken(&error))?;
         Ok(endpoint
-            .origin(self.origin.clone())
+            .origin(origin)
             .connect_timeout(Duration::from_millis(limits.connect_ms))
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE)

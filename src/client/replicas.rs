@@ -25,6 +25,7 @@ use super::{
 use crate::{
     config::{GrpcLimits, ReplicasConfig},
     identity::ServiceName,
+    tls::{Connector, Tls},
 };
 
 mod follow;
@@ -140,6 +141,7 @@ struct Shared {
     grpc_name: &'static str,
     places: Arc<[Place]>,
     resolver: Arc<dyn Resolve>,
+    tls: Option<Arc<Tls>>,
     limits: GrpcLimits,
     config: ReplicasConfig,
     known: ArcSwap<Known>,
@@ -156,8 +158,8 @@ impl Replicas {
         (service, grpc_name): (ServiceName, &'static str),
         places: Arc<[Place]>,
         resolver: Arc<dyn Resolve>,
-        limits: GrpcLimits,
-        config: ReplicasConfig,
+        tls: Option<Arc<Tls>>,
+        (limits, config): (GrpcLimits, ReplicasConfig),
     ) -> Self {
         let end = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -165,6 +167,7 @@ impl Replicas {
             grpc_name,
             places,
             resolver,
+            tls,
             limits,
             config,
             known: ArcSwap::default(),
@@ -274,14 +277,19 @@ impl Shared {
     }
 
     fn connect(self: &Arc<Self>, place: &Place, address: SocketAddr) -> Option<Arc<Replica>> {
-        let endpoint = place.endpoint(address, &self.limits);
-        let endpoint =
-            endpoint.inspect_err(|problem| tracing::error!(problem, "A replica cannot be connected to")).ok()?;
+        let channel = match &self.tls {
+            None => place.endpoint(address, &self.limits).map(|endpoint| endpoint.connect_lazy()),
+            Some(tls) => place
+                .secured(address, &self.limits)
+                .map(|endpoint| endpoint.connect_with_connector_lazy(Connector::new(tls, self.service))),
+        };
+        let channel =
+            channel.inspect_err(|problem| tracing::error!(problem, "A replica cannot be connected to")).ok()?;
         let gone = self.end.child_token();
         let replica = Arc::new(Replica {
             address,
             seed: ring::seed(address),
-            channel: endpoint.connect_lazy(),
+            channel,
             // Until proven otherwise; the first call finds out.
             alive: AtomicBool::new(true),
             health: Mutex::new(Health { heard: None, given_up: CancellationToken::new() }),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Problems, RedisConfig, Secret, Section};
+use super::{Problems, RedisConfig, Secret, Section, TlsConfig};
 use crate::{migration::Migrations, serve::ServeLimits, shutdown::ShutdownLimits, telemetry::TelemetryConfig};
 
 /// How strict a process is with what it is given.
@@ -49,6 +49,8 @@ pub struct MeshConfig {
     pub redis: RedisConfig,
     /// Tokens, assertions and revocations.
     pub identity: IdentityConfig,
+    /// Certificates inside the mesh, and who may call what.
+    pub tls: TlsConfig,
     /// Serving and calling gRPC.
     pub grpc: GrpcLimits,
     /// How the replicas of the other services are followed.
@@ -74,6 +76,7 @@ impl Default for MeshConfig {
             redis_url: Secret::default(),
             redis: RedisConfig::default(),
             identity: IdentityConfig::default(),
+            tls: TlsConfig::default(),
             grpc: GrpcLimits::default(),
             replicas: ReplicasConfig::default(),
             serve: ServeLimits::default(),
@@ -213,6 +216,7 @@ impl Section for MeshConfig {
             problems.push("redis_url", format!("must begin with one of {}", RedisConfig::SCHEMES.join(" ")));
         }
         self.redis.validate("redis.", problems);
+        self.tls.validate("tls.", problems);
         self.serve.validate("serve.", problems);
         self.shutdown.validate("shutdown.", problems);
         self.telemetry.validate("telemetry.", problems);
@@ -228,6 +232,23 @@ impl Section for MeshConfig {
 mod tests {
     use super::super::Loader;
     use super::*;
+
+    #[test]
+    fn what_cannot_be_right_about_certificates_is_named() {
+        for (text, fields) in [
+            ("ca_file = 'ca.crt'", &["cert_file", "key_file"][..]),
+            ("cert_file = 'tls.crt'\ncallers_file = 'callers.toml'", &["cert_file", "callers_file"]),
+            ("trust_domain = 'Example.Com'\nlook_ms = 0", &["trust_domain", "look_ms"]),
+        ] {
+            let mut loader = Loader::for_test(&format!("[mesh.tls]\n{text}\n"));
+            let _: MeshConfig = loader.section();
+            let error = loader.finish().expect_err(text).to_string();
+            assert_eq!(error.matches("mesh.tls.").count(), fields.len(), "{error}");
+            for field in fields {
+                assert!(error.contains(&format!("mesh.tls.{field} ")), "{field}: {error}");
+            }
+        }
+    }
 
     #[test]
     fn what_cannot_be_right_about_redis_is_named() {

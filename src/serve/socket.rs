@@ -27,10 +27,8 @@ use tokio::{
     time::Sleep,
 };
 
-use super::Place;
-
-/// How every HTTP/2 connection begins.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use super::{Place, hello::Hello};
+use crate::tls::Peer;
 
 /// The connection that a request came by. It is in every request's extensions.
 #[derive(Clone)]
@@ -41,6 +39,8 @@ pub struct Connection {
     pub local: SocketAddr,
     /// A number that no other connection of this listener has had.
     pub id: u64,
+    /// Who is at the other end, by its certificate; none without TLS.
+    pub name: Option<Peer>,
     /// Weak, so that a request's extensions that are kept for long (socketioxide keeps them with the socket) do not
     /// keep the file descriptor open.
     shared: Weak<Shared>,
@@ -98,21 +98,12 @@ impl Shared {
     }
 }
 
-/// Whether the first bytes have told which protocol the client speaks.
-enum Stage {
-    /// So far `matched` bytes of the HTTP/2 preface. hyper-util starts its header timer only after this stage, so a
-    /// client that connects and says nothing would hold its place forever.
-    Hello { matched: usize, timer: Option<Pin<Box<Sleep>>> },
-    /// hyper's own timers are at work.
-    Known,
-}
-
 /// The IO object under hyper. It is small on purpose: ten thousand idle ones have to fit, so timers are made only when
 /// there is something to wait for.
 pub(super) struct Socket {
     read: OwnedReadHalf,
     shared: Arc<Shared>,
-    stage: Stage,
+    hello: Hello,
     stalled: Option<Pin<Box<Sleep>>>,
     hello_timeout: Duration,
     write_timeout: Duration,
@@ -124,34 +115,19 @@ impl Socket {
     pub(super) fn new(stream: TcpStream, hello_timeout: Duration, write_timeout: Duration, place: Place) -> Self {
         let (read, write) = stream.into_split();
         let shared = Arc::new(Shared { write, ended: AtomicBool::new(false) });
-        let stage = Stage::Hello { matched: 0, timer: None };
         place.enter(&shared);
-        Self { read, shared, stage, stalled: None, hello_timeout, write_timeout, place }
+        Self { read, shared, hello: Hello::new(), stalled: None, hello_timeout, write_timeout, place }
     }
 
     /// The handle that requests carry.
     pub(super) fn connection(&self, peer: SocketAddr, local: SocketAddr, id: u64) -> Connection {
-        Connection { peer, local, id, shared: Arc::downgrade(&self.shared) }
+        Connection { peer, local, id, name: None, shared: Arc::downgrade(&self.shared) }
     }
 
-    /// Looks at the first bytes as they come in.
-    fn hear(&mut self, bytes: &[u8]) {
-        if let Stage::Hello { matched, .. } = &mut self.stage {
-            let expected = &HTTP2_PREFACE[*matched..];
-            let seen = bytes.len().min(expected.len());
-            *matched += seen;
-            if bytes.is_empty() || bytes[..seen] != expected[..seen] || *matched == HTTP2_PREFACE.len() {
-                self.stage = Stage::Known;
-            }
-        }
-    }
-
-    fn poll_hello(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Stage::Hello { timer, .. } = &mut self.stage else { return Poll::Pending };
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.hello_timeout)));
-        std::task::ready!(timer.as_mut().poll(cx));
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let late = std::task::ready!(self.hello.poll_late(cx, self.hello_timeout));
         self.shared.end();
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client sent no request")))
+        Poll::Ready(Err(late))
     }
 
     /// Writes as soon as the socket takes something, and ends it when it has taken nothing for too long.
@@ -197,11 +173,11 @@ impl AsyncRead for Socket {
         match Pin::new(&mut self.read).poll_read(cx, buf) {
             Poll::Ready(Ok(())) if self.shared.is_ended() => Poll::Ready(Err(ended())),
             Poll::Ready(Ok(())) => {
-                self.hear(&buf.filled()[before..]);
+                self.hello.hear(&buf.filled()[before..]);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.poll_hello(cx),
+            Poll::Pending => self.poll_late(cx),
         }
     }
 }

@@ -17,7 +17,6 @@ use tower::{Layer, Service};
 use self::record::Record;
 use super::trace;
 
-mod known;
 mod record;
 
 /// The layer. An answer of HTTP gets the header `traceparent`, by which whoever asked finds its trace. Put it on with `Router::layer`, so that it knows which route matched; in a request's or an answer's

@@ -1,17 +1,18 @@
 //! `switchboard doctor`: looks, from where it is run, at everything that the settings name, changes nothing, and says what to do
 //! about what is wrong. Each look is a function here and knows one thing; what a store or a service is, its owner knows.
 
-use std::{future::Future, io::Write as _, process::ExitCode, time::Duration};
+use std::{future::Future, io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use mesh::{
     client::Clients,
     config::{Flags, MeshConfig, Profile, StoreLimits},
     identity::ServiceName,
-    keys,
+    keys::{self, KeyError},
     migration::Migrations,
     process,
     proto::auth::v1::GetJwksRequest,
     time::Millis,
+    tls::{self, OPERATOR, Tls},
 };
 use serde::Serialize;
 
@@ -21,6 +22,8 @@ use crate::{settings::Settings, stores::CommandError};
 const LIMIT: Duration = Duration::from_secs(5);
 /// Clocks may differ by so much: assertions between services live for 60 s, and the date of an answer has whole seconds.
 const SKEW_SECS_MAX: i64 = 5;
+/// Days before a certificate expires in which that is told: whoever renews them by hand has a holiday now and then.
+const CERTIFICATE_DAYS_MIN: i64 = 21;
 /// Open files that a gateway needs beside its connections: calls to services, logs, the page's files.
 const OTHER_FILES: u64 = 1_000;
 
@@ -136,19 +139,62 @@ fn look_at_files(connections_max: u64) -> Finding {
     Finding::warning("open files", found, advice)
 }
 
+/// This command's own certificate, and those of the processes that are here.
+fn look_at_certificates(mesh: &MeshConfig, own: &Result<Option<Arc<Tls>>, KeyError>) -> Vec<Finding> {
+    const WHAT: &str = "certificates";
+    let advice = "switchboard keys certificates makes one for each process and for the operator (docs/deploy.md)";
+    match own {
+        Ok(None) if mesh.profile == Profile::Production => {
+            return vec![Finding::warning(
+                WHAT,
+                "none: calls between the processes go without TLS, and whoever reaches their ports may call",
+                "set mesh.tls (docs/deploy.md)",
+            )];
+        }
+        Ok(None) => return vec![Finding::ok(WHAT, "none, which is how a mesh on one machine runs")],
+        Err(error) => return vec![Finding::failed(WHAT, error.to_string(), advice)],
+        Ok(Some(_)) => {}
+    }
+    let names = ServiceName::ALL.map(ServiceName::as_str).into_iter().chain([OPERATOR]);
+    // Where one setting names the files of all, those that are here are looked at.
+    names
+        .filter_map(|name| match Tls::start(name, mesh) {
+            Ok(Some(tls)) => Some(expiry(name, &tls)),
+            Ok(None) => None,
+            Err(_) if !tls::is_here(name, &mesh.tls) => None,
+            Err(error) => Some(Finding::failed(WHAT, error.to_string(), advice)),
+        })
+        .collect()
+}
+
+fn expiry(name: &str, tls: &Tls) -> Finding {
+    const WHAT: &str = "certificates";
+    let now = Millis::now().secs();
+    let days = |at: Millis| (at.secs() - now).div_euclid(24 * 3_600);
+    let (own, authority) = tls.expire();
+    let (own, authority) = (days(own), days(authority));
+    let found = format!("{name}'s is good for {own} days, its authority's for {authority}");
+    let advice = "renew it: switchboard keys certificates, or whoever makes yours; processes take it up by themselves";
+    match own.min(authority) {
+        ..0 => Finding::failed(WHAT, found, advice),
+        0..CERTIFICATE_DAYS_MIN => Finding::warning(WHAT, found, advice),
+        _ => Finding::ok(WHAT, found),
+    }
+}
+
 async fn look_outside(settings: &Settings) -> Vec<Finding> {
     let mesh = &settings.gateway.mesh;
-    let clients = Clients::connect(mesh);
-    let (mut stores, redis, services, clock) = tokio::join!(
+    let own = Tls::start(OPERATOR, mesh);
+    let certificates = look_at_certificates(mesh, &own);
+    // Without a good one the services are asked all the same, and what they say to that is shown.
+    let clients = Clients::connect(mesh, own.ok().flatten().as_ref());
+    let (stores, redis, services, clock) = tokio::join!(
         look_at_stores(settings),
         look_at_redis(mesh),
         look_at_services(&clients),
         look_at_clock(&clients),
     );
-    stores.extend(redis);
-    stores.extend(services);
-    stores.push(clock);
-    stores
+    certificates.into_iter().chain(stores).chain(redis).chain(services).chain([clock]).collect()
 }
 
 async fn look_at_stores(settings: &Settings) -> Vec<Finding> {

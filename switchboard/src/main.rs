@@ -12,6 +12,7 @@ use message_svc::store::Upkeep;
 
 mod backup;
 mod banner;
+mod certificates;
 mod doctor;
 mod moving;
 mod settings;
@@ -149,6 +150,12 @@ enum UsersCommand {
 enum KeysCommand {
     /// Makes every key that is missing, for production, where no process makes one by itself.
     Init,
+    /// Makes an authority of the mesh's own and a certificate for each process, for `mesh.tls`.
+    ///
+    /// What is good for a third of its life or more is kept, so run it again before that; running processes take new
+    /// certificates up by themselves. Nobody needs it who has their certificates made by others, such as cert-manager.
+    #[command(after_help = DONE_OR_NOT)]
+    Certificates(certificates::Wanted),
     /// Makes a new key that signs access tokens; running services take it up by themselves, and nobody has to log in again.
     ///
     /// It is known for `auth.key_lead_secs` before it signs, and the one before it as long as tokens of it may live. Run it
@@ -196,6 +203,7 @@ fn main() -> ExitCode {
         Command::Users(UsersCommand::Delete { name }) => users::delete(&cli.flags, &name),
         Command::Users(UsersCommand::Invite { note, days }) => users::invite(&cli.flags, &note, days),
         Command::Keys(KeysCommand::Init) => settings::init_keys(&cli.flags),
+        Command::Keys(KeysCommand::Certificates(wanted)) => certificates::run(&cli.flags, &wanted),
         Command::Keys(KeysCommand::Rotate { at_once }) => users::rotate_keys(&cli.flags, at_once),
         Command::Export { file } => moving::export(&cli.flags, file),
         Command::Import { file } => moving::import(&cli.flags, file),

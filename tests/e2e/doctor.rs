@@ -9,14 +9,14 @@ use crate::{
 };
 
 /// Runs a command with these settings; its exit code and what it wrote.
-fn switchboard(environment: &[(String, String)], words: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn switchboard(environment: &[(String, String)], words: &[&str]) -> (Option<i32>, String) {
     let mut command = process::command("switchboard", environment.iter().map(|(name, value)| (name, value)));
     command.args(words);
     process::run_to_end(command, wait::LIMIT)
 }
 
 /// What the doctor found, by what it looked at.
-fn look(environment: &[(String, String)]) -> (Option<i32>, impl Fn(&str) -> Value + use<>) {
+pub(crate) fn look(environment: &[(String, String)]) -> (Option<i32>, impl Fn(&str) -> Value + use<>) {
     let (code, text) = switchboard(environment, &["doctor", "--json"]);
     let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     assert_eq!(report["healthy"], code == Some(0), "{report:#}");

@@ -38,6 +38,7 @@ mod messages;
 mod metrics;
 mod migrants;
 mod moving;
+mod mtls;
 mod network;
 mod once;
 mod outages;

@@ -20,7 +20,7 @@ use mesh::{
     keys::KeyError,
     ops::{Awaited, Ops, Probe},
     proto::user::v1::user_service_server::UserServiceServer,
-    serve::{BindError, Listeners, bind, serve_named},
+    serve::{BindError, Listeners, bind, serve_named, serve_secured},
     shutdown::Sequence,
     telemetry::{self, TelemetryError},
 };
@@ -121,19 +121,20 @@ async fn serve_with(
 ) -> Result<(), ServeError> {
     let Config { mesh, user } = config;
     let identity = Identity::new(ServiceName::User, mesh)?;
-    let clients = Clients::connect(mesh);
+    let clients = Clients::connect(mesh, identity.tls());
     AskAuth::install(&identity, &clients, mesh);
 
     let users = Users::new(Profiles::new(Arc::clone(store)), user.limits.clone());
     let api = UserServiceServer::new(users).max_decoding_message_size(mesh.grpc.message_bytes_max);
     let (router, health) =
         mesh::grpc::router::<UserServiceServer<Users>>(Routes::new(api), Arc::clone(&identity), &mesh.grpc);
+    let tls = identity.tls().cloned();
     let following = spawn(identity::follow(identity, clients, operations.drained.clone()));
     operations.store.arrived(Arc::new(StoreProbe(Arc::clone(store))));
     health.set_serving::<UserServiceServer<Users>>(true).await;
     let calls = spawn({
         let (limits, shutdown) = (mesh.serve.clone(), shutdown.clone());
-        async move { serve_named(NAME, listener, router, &limits, shutdown).await }
+        async move { serve_secured(NAME, listener, router, &limits, tls, shutdown).await }
     });
     shutdown.cancelled().await;
 

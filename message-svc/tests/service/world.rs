@@ -95,7 +95,7 @@ impl Ground {
         config.message.watch.rooms_max = 8;
         adjust(&mut config);
         let identity = Identity::new(ServiceName::Gateway, &config.mesh).expect("an identity");
-        let clients = Clients::connect(&config.mesh);
+        let clients = Clients::connect(&config.mesh, None);
         let shutdown = CancellationToken::new();
         let serving = message_svc::serve(config, listeners, shutdown.clone());
         let serving = tokio::spawn(async move { serving.await.expect("serves") });

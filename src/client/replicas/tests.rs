@@ -114,7 +114,7 @@ fn follow(urls: &str, names: &Arc<Names>) -> Replicas {
     let config = ReplicasConfig { resolve_ms: 100, check_ms: 100, silence_ms_max: 500 };
     let resolver = Arc::clone(names) as Arc<dyn Resolve>;
     let service = (ServiceName::Message, "service");
-    Replicas::follow(service, place::places(urls).expect("good"), resolver, GrpcLimits::default(), config)
+    Replicas::follow(service, place::places(urls).expect("good"), resolver, None, (GrpcLimits::default(), config))
 }
 
 fn named(names: &Arc<Names>) -> Replicas {

@@ -11,8 +11,8 @@ use tonic_types::StatusExt as _;
 use tower_http::request_id::RequestId;
 use tracing::{Span, field::Empty};
 
-use super::{Failure, Kind, Route, known};
-use crate::telemetry::trace;
+use super::{Failure, Kind, Route};
+use crate::{proto::rpcs, telemetry::trace};
 
 /// Characters of an unmatched path that are logged: enough to see what somebody looks for.
 const PATH_CHARS_MAX: usize = 128;
@@ -55,7 +55,7 @@ enum Call {
     Rpc {
         service: Cow<'static, str>,
         method: Cow<'static, str>,
-        known: Option<known::Rpc>,
+        known: Option<rpcs::Rpc>,
     },
 }
 
@@ -276,7 +276,7 @@ impl Drop for Record {
 
 impl Call {
     fn grpc(path: &str) -> Self {
-        if let Some(known @ (service, method)) = known::rpc(path) {
+        if let Some(known @ (service, method)) = rpcs::rpc(path) {
             return Self::Rpc { service: service.into(), method: method.into(), known: Some(known) };
         }
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));

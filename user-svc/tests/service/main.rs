@@ -69,7 +69,7 @@ impl Fixture {
         let listeners = listeners().await;
         config.mesh.user_url = format!("http://{}", listeners.grpc.local_addr().expect("address"));
         let ops_port = listeners.ops.local_addr().expect("address").port();
-        let client = Clients::connect(&config.mesh).user();
+        let client = Clients::connect(&config.mesh, None).user();
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(user_svc::serve(config.clone(), listeners, shutdown.clone()));
         Self { client, auth, gateway, ops_port, shutdown, served, config, data }
@@ -369,7 +369,7 @@ async fn what_was_saved_is_there_after_a_restart_and_a_stopped_service_has_let_g
     let grpc = listeners().await.grpc;
     let mut again = config.clone();
     again.mesh.user_url = format!("http://{}", grpc.local_addr().expect("address"));
-    let mut client = Clients::connect(&again.mesh).user();
+    let mut client = Clients::connect(&again.mesh, None).user();
     let shutdown = CancellationToken::new();
     let served = tokio::spawn(user_svc::serve(again, Listeners { grpc, ops }, shutdown.clone()));
     let bearer = gateway.assertion(ServiceName::User, None);

@@ -1,5 +1,5 @@
 //! The RPCs that there are, by path: the contract's, and those of health and reflection. Whatever else a caller names has no
-//! name in metrics and traces, or every stranger could make new series.
+//! name in metrics and traces, or every stranger could make new series, and no place on the list of who may call it.
 
 use std::{collections::HashMap, sync::OnceLock};
 
@@ -9,7 +9,7 @@ use prost_types::FileDescriptorSet;
 use crate::proto;
 
 /// An RPC's service and method.
-pub(super) type Rpc = (&'static str, &'static str);
+pub(crate) type Rpc = (&'static str, &'static str);
 
 /// Health and reflection, whose descriptors are not the contract's.
 const BESIDE: [Rpc; 5] = [
@@ -21,10 +21,20 @@ const BESIDE: [Rpc; 5] = [
 ];
 
 /// The RPC of this path, if there is one.
-pub(super) fn rpc(path: &str) -> Option<Rpc> {
-    static KNOWN: OnceLock<HashMap<String, (String, String)>> = OnceLock::new();
-    let (service, method) = KNOWN.get_or_init(all).get(path)?;
+pub(crate) fn rpc(path: &str) -> Option<Rpc> {
+    let (service, method) = known().get(path)?;
     Some((service, method))
+}
+
+/// All of them.
+#[cfg(test)]
+pub(crate) fn rpcs() -> impl Iterator<Item = Rpc> {
+    known().values().map(|(service, method)| (&**service, &**method))
+}
+
+fn known() -> &'static HashMap<String, (String, String)> {
+    static KNOWN: OnceLock<HashMap<String, (String, String)>> = OnceLock::new();
+    KNOWN.get_or_init(all)
 }
 
 fn all() -> HashMap<String, (String, String)> {
