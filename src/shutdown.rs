@@ -18,6 +18,9 @@ use crate::config::Problems;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShutdownLimits {
+    /// Milliseconds in which a process says that it stops and takes what comes all the same; default 2,000. Who calls it asks
+    /// every second how it is (`mesh.replicas.check_ms`) and goes to another replica, so that no call meets a closed door.
+    pub notice_ms: u64,
     /// Milliseconds to tell sockets that they will be closed; default 5,000: one round trip on a bad mobile network.
     pub sockets_ms: u64,
     /// Milliseconds for calls in progress; default 10,000, above the deadline of nearly all of them.
@@ -30,7 +33,7 @@ pub struct ShutdownLimits {
 
 impl Default for ShutdownLimits {
     fn default() -> Self {
-        Self { sockets_ms: 5_000, calls_ms: 10_000, flush_ms: 5_000, stores_ms: 5_000 }
+        Self { notice_ms: 2_000, sockets_ms: 5_000, calls_ms: 10_000, flush_ms: 5_000, stores_ms: 5_000 }
     }
 }
 
@@ -38,6 +41,7 @@ impl ShutdownLimits {
     /// Reports values that make no sense; `prefix` is where these limits stand in the section: `shutdown.`.
     pub fn validate(&self, prefix: &str, problems: &mut Problems) {
         for (name, value) in [
+            ("notice_ms", self.notice_ms),
             ("sockets_ms", self.sockets_ms),
             ("calls_ms", self.calls_ms),
             ("flush_ms", self.flush_ms),
@@ -45,6 +49,12 @@ impl ShutdownLimits {
         ] {
             problems.range(&format!("{prefix}{name}"), value, 0, 600_000);
         }
+    }
+
+    /// For being left by those who call.
+    #[must_use]
+    pub fn notice(&self) -> Duration {
+        Duration::from_millis(self.notice_ms)
     }
 
     /// For telling sockets.
@@ -135,6 +145,18 @@ impl Sequence {
             tracing::warn!(step = name, duration_ms, limit_ms, "Stopping {what}: {name} ran out of time");
         }
         output
+    }
+
+    /// Goes on as before for so long, while the process says that it stops.
+    pub async fn notice(&self, time: Duration) {
+        if !time.is_zero() {
+            let what = &self.what;
+            tracing::info!(
+                duration_ms = millis(time),
+                "Stopping {what}: told, and taking what comes until others are asked"
+            );
+            tokio::time::sleep(time).await;
+        }
     }
 
     /// Logs the end, and says whether every step finished within its limit.

@@ -140,7 +140,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     serve(config, listeners, shutdown).await
 }
 
-/// Serves until `shutdown`, then stops in order: no new calls, streams end, calls finish, workers finish, the store
+/// Serves until `shutdown`, then stops in order: it says so, no new calls, streams end, calls finish, workers finish, the store
 /// closes.
 ///
 /// # Errors
@@ -148,11 +148,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
     let auth = &config.auth;
     // Everything below ends with this call, also when the call is dropped or a worker fails.
-    let stop = shutdown.child_token();
+    let stop = CancellationToken::new();
     let _end = stop.clone().drop_guard();
     let telemetry = mesh::telemetry::init(&config.mesh.telemetry, NAME)?;
     let awaited = Awaited::new(STORE);
-    let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), stop.clone())
+    let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
         .probe(awaited.clone())
         .metrics(Some(telemetry.metrics()));
     // The operations port is there before the store and outlives the calls: whoever looks can see that the process is
@@ -168,7 +168,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
         () = shutdown.cancelled() => return Ok(()),
     };
     let operations = Operations { task: ops, stop: ops_stop, store: awaited };
-    let served = serve_with(&config, &store, listeners.grpc, operations, stop).await;
+    let served = serve_with(&config, &store, listeners.grpc, operations, (shutdown.clone(), stop)).await;
     if served.is_err() {
         store.close().await;
     }
@@ -190,13 +190,13 @@ struct Operations {
 /// What a worker ended with, if one did.
 type Ended = Option<Result<(), JoinError>>;
 
-/// Serves until `stop`, or until a worker ends by itself.
+/// Serves until `shutdown`, or until a worker ends by itself; what runs here ends with `stop`.
 async fn serve_with(
     config: &Config,
     store: &Arc<dyn Store>,
     listener: TcpListener,
     operations: Operations,
-    stop: CancellationToken,
+    (shutdown, stop): (CancellationToken, CancellationToken),
 ) -> Result<Ended, ServeError> {
     let identity = Identity::new(ServiceName::Auth, &config.mesh)?;
     let keys = keys(config, store).await?;
@@ -228,14 +228,17 @@ async fn serve_with(
     serving(&health, true).await;
     let calls = spawn_server(NAME, listener, router, config, tls, &stop);
     let ended = tokio::select! {
-        () = stop.cancelled() => None,
+        () = shutdown.cancelled() => None,
         ended = workers.join_next() => ended,
     };
-    stop.cancel();
 
     let limits = &config.mesh.shutdown;
     let mut sequence = Sequence::new(NAME);
     serving(&health, false).await;
+    if ended.is_none() {
+        sequence.notice(limits.notice()).await;
+    }
+    stop.cancel();
     // Followers hear of the same token and end, so that the connections can.
     sequence.step("calls", limits.calls(), calls).await;
     sequence.step("flush", limits.flush(), async { while workers.join_next().await.is_some() {} }).await;

@@ -110,16 +110,19 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
         let (limits, stop) = (edge.mesh.serve.clone(), background.clone());
         async move { serve_named("gateway-ops", listeners.ops, ops.router(), &limits, stop).await }
     });
-    let (socket_io, realtime) = realtime::build(Arc::clone(&edge), shutdown.clone());
+    let stop = CancellationToken::new();
+    let (socket_io, realtime) = realtime::build(Arc::clone(&edge), stop.clone());
     let router = router(&edge, socket_io);
     let requests = tokio::spawn({
-        let (limits, stop) = (edge.config.serve.clone(), shutdown.clone());
+        let (limits, stop) = (edge.config.serve.clone(), stop.clone());
         async move { serve_named("gateway", listeners.public, router, &limits, stop).await }
     });
     shutdown.cancelled().await;
 
     let limits = &edge.mesh.shutdown;
     let mut sequence = Sequence::new("gateway");
+    sequence.notice(limits.notice()).await;
+    stop.cancel();
     // Accepting has ended with the token; connections go as their requests and sockets end.
     sequence.step("sockets", limits.sockets(), realtime.stop(limits.sockets())).await;
     sequence.step("requests", limits.calls(), requests).await;

@@ -77,7 +77,7 @@ pub(crate) fn build(edge: Arc<Edge>, shutdown: CancellationToken) -> (SocketIoLa
 }
 
 impl Realtime {
-    /// Tells every socket that it is closed, waits until they are gone or the limit has passed, and ends the tasks.
+    /// Tells the sockets that they are closed, spread over some time, waits until they are gone or the limit has passed, and ends the tasks.
     /// Clients connect again by themselves, and resume by cursor.
     pub async fn stop(&self, limit: Duration) {
         self.engine.stop(limit).await;

@@ -116,7 +116,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     serve(config, Listeners { grpc, ops }, shutdown).await
 }
 
-/// Serves on the two ports until `shutdown`, then stops in order: no new calls, streams end, calls in progress finish,
+/// Serves on the two ports until `shutdown`, then stops in order: it says so, no new calls, streams end, calls in progress finish,
 /// what waits in the rooms is written, the operations port, the store.
 ///
 /// # Errors
@@ -150,14 +150,15 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let Hints { hub, typists, redis, tasks } = hints(&mesh, &message, &store, &drained)?;
     let rooms = Rooms::new(Arc::clone(&store), Arc::clone(&hub), &message.rooms, &message.limits);
     let names = Arc::new(names(&clients, &identity, &message));
-    let sending = sending((&rooms, &names, &identity), &mesh, &message, &shutdown);
+    let stop = CancellationToken::new();
+    let sending = sending((&rooms, &names, &identity), &mesh, &message, &stop);
     let messages = Messages {
         store: Arc::clone(&store),
         rooms: Arc::clone(&rooms),
         eraser: Eraser { store: Arc::clone(&store), rooms: Arc::clone(&rooms), names: Arc::clone(&names) },
         names,
         typists,
-        following: following(&store, &hub, &identity, &message, &shutdown),
+        following: following(&store, &hub, &identity, &message, &stop),
         limits: message.limits,
         // The rest is for what a message weighs more on the wire than it was reckoned.
         page_bytes_max: mesh.grpc.message_bytes_max / 8 * 7,
@@ -170,8 +171,8 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     awaited.arrived(Arc::new(StoreProbe(Arc::clone(&store))));
     relaying.zip(redis).into_iter().for_each(|(awaited, redis)| awaited.arrived(redis));
     let calls = {
-        let (tls, shutdown) = (identity.tls().cloned(), shutdown.clone());
-        spawn(async move { serve_secured(NAME, listeners.grpc, router, &limits, tls, shutdown).await })
+        let (tls, stop) = (identity.tls().cloned(), stop.clone());
+        spawn(async move { serve_secured(NAME, listeners.grpc, router, &limits, tls, stop).await })
     };
     let follow = spawn(identity::follow(identity, clients, drained.clone()));
     tracing::info!("message-svc is serving");
@@ -179,6 +180,8 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     shutdown.cancelled().await;
     let mut sequence = Sequence::new(NAME);
     health.set_serving::<MessageServiceServer<Messages>>(false).await;
+    sequence.notice(mesh.shutdown.notice()).await;
+    stop.cancel();
     sequence.step("calls", mesh.shutdown.calls(), calls).await;
     sequence.step("rooms", mesh.shutdown.flush(), rooms.stop()).await;
     drained.cancel();

@@ -58,6 +58,9 @@ async fn up(mut settings: Settings, shutdown: CancellationToken) -> Result<(), U
     let ops = ports.gateway.ops.local_addr()?;
     let mut mesh = settings.gateway.mesh.clone();
     ports.point(&mut mesh)?;
+    // There is nobody else to go to: whoever is told soon is back soon.
+    mesh.shutdown.notice_ms = 0;
+    settings.gateway.gateway.realtime.stop_spread_ms = 0;
     settings.auth.mesh = mesh.clone();
     settings.user.mesh = mesh.clone();
     settings.message.mesh = mesh.clone();

@@ -33,6 +33,7 @@ use crate::{
 };
 
 mod redis;
+mod rolling;
 
 const CLIENTS: usize = 200;
 const ROOMS: usize = 50;
@@ -87,7 +88,7 @@ struct Field {
 
 impl Field {
     /// None, with a loud word, where a store's program is missing.
-    fn start(kind: Kind) -> Option<Self> {
+    fn start(kind: Kind, settings: &[(&str, u64)]) -> Option<Self> {
         let mut wanted = vec![Store::Postgres];
         wanted.extend(kind.has_mongodb().then_some(Store::Mongodb));
         wanted.extend(kind.has_redis().then_some(Store::Redis));
@@ -102,6 +103,7 @@ impl Field {
         for section in ["auth.store", "user.store", "message.postgres", "message.mongodb"] {
             plan = plan.set(&format!("{section}.start_secs"), wait::LIMIT.as_secs());
         }
+        let plan = settings.iter().fold(plan, |plan, (path, value)| plan.set(path, *value));
         Some(Self { mesh: plan.start(), stores })
     }
 
@@ -231,7 +233,7 @@ async fn run(kind: Kind) {
         Err(_) => FAULTS,
     };
     let (seed, begun) = (kills::seed(), Instant::now());
-    let Some(field) = Field::start(kind) else { return };
+    let Some(field) = Field::start(kind, &[]) else { return };
     let (field, progress) = (Arc::new(field), Arc::new(Progress::new(CLIENTS, PACE)));
     wait::say(&format!("fault run on {kind:?} with SWITCHBOARD_TEST_SEED={seed}: {count} faults, {CLIENTS} clients"));
     let clients = kills::clients(&field.mesh, &progress, ROOMS).await;

@@ -222,6 +222,8 @@ impl Plan {
         let mut environment = addresses(&rows, self.services);
         environment.push(("SWITCHBOARD_DATA".into(), folder.path().join("data").display().to_string()));
         environment.push(("SWITCHBOARD_PROFILE".into(), "development".into()));
+        // Most tests that stop a process wait for it, and nobody else is to be asked meanwhile.
+        environment.push(("SWITCHBOARD_MESH__SHUTDOWN__NOTICE_MS".into(), "0".into()));
         environment.extend(self.stores.unwrap_or_else(|| stores.environment()));
         environment.extend(self.settings);
         std::fs::create_dir(folder.path().join("logs")).expect("a folder for logs");

@@ -73,7 +73,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     serve(config, listeners, shutdown).await
 }
 
-/// Serves until `shutdown`, then stops in order: no new calls, calls finish, the operations port, the store closes.
+/// Serves until `shutdown`, then stops in order: it says so, no new calls, calls finish, the operations port, the store
+/// closes.
 ///
 /// # Errors
 /// When it cannot start; one sentence that says what to do.
@@ -132,15 +133,18 @@ async fn serve_with(
     let following = spawn(identity::follow(identity, clients, operations.drained.clone()));
     operations.store.arrived(Arc::new(StoreProbe(Arc::clone(store))));
     health.set_serving::<UserServiceServer<Users>>(true).await;
+    let stop = CancellationToken::new();
     let calls = spawn({
-        let (limits, shutdown) = (mesh.serve.clone(), shutdown.clone());
-        async move { serve_secured(NAME, listener, router, &limits, tls, shutdown).await }
+        let (limits, stop) = (mesh.serve.clone(), stop.clone());
+        async move { serve_secured(NAME, listener, router, &limits, tls, stop).await }
     });
     shutdown.cancelled().await;
 
     let limits = &mesh.shutdown;
     let mut sequence = Sequence::new(NAME);
     health.set_serving::<UserServiceServer<Users>>(false).await;
+    sequence.notice(limits.notice()).await;
+    stop.cancel();
     sequence.step("calls", limits.calls(), calls).await;
     operations.drained.cancel();
     sequence.step("operations", limits.flush(), async { (following.await, operations.task.await) }).await;

@@ -26,6 +26,8 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// Passwords as cheap as the settings allow, and news delivered soon.
 const SETTINGS: &str = "
+[mesh.shutdown]
+notice_ms = 0
 [mesh.telemetry]
 filter = \"off\"
 [auth]

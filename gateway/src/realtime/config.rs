@@ -65,6 +65,9 @@ pub struct RealtimeConfig {
     /// Milliseconds that a room is still followed after its last socket left; default 10,000, so that a page that is
     /// loaded again finds it.
     pub linger_ms: u64,
+    /// Milliseconds over which sockets are spread when the gateway stops; default 3,000, so that 15,000 of them come to the
+    /// other gateways 250 at a time. At most half of `mesh.shutdown.sockets_ms`, which is for telling them and their going.
+    pub stop_spread_ms: u64,
     /// Seconds that a WebSocket token is good for; default 60.
     pub ws_token_secs: i64,
     /// The key of WebSocket tokens, 32 bytes or more in base64url, the same for all gateways. Default empty: a key is
@@ -97,6 +100,7 @@ impl Default for RealtimeConfig {
             recent_bytes_max: 256 * 1024,
             recent_secs: 10,
             linger_ms: 10_000,
+            stop_spread_ms: 3_000,
             ws_token_secs: 60,
             ws_token_key: Secret::default(),
         }
@@ -104,6 +108,10 @@ impl Default for RealtimeConfig {
 }
 
 impl RealtimeConfig {
+    pub(super) fn stop_spread(&self) -> Duration {
+        Duration::from_millis(self.stop_spread_ms)
+    }
+
     /// Reports values that make no sense; `prefix` is where these stand in the section: `realtime.`.
     pub fn validate(&self, prefix: &str, problems: &mut Problems) {
         for (name, value, min, max) in [
@@ -135,6 +143,7 @@ impl RealtimeConfig {
             ("join_timeout_ms", self.join_timeout_ms, 100, 600_000),
             ("recent_secs", self.recent_secs, 1, 600),
             ("linger_ms", self.linger_ms, 0, 600_000),
+            ("stop_spread_ms", self.stop_spread_ms, 0, 600_000),
         ] {
             problems.range(&format!("{prefix}{name}"), value, min, max);
         }

@@ -54,6 +54,9 @@ use super::{
 };
 use crate::{address::Origin, error::ErrorObject, limit::Class};
 
+/// How often some sockets are told that the gateway stops: for people it is one movement, for who takes them a trickle.
+const SPREAD_EVERY: Duration = Duration::from_millis(50);
+
 /// Where the endpoint is.
 pub(super) const PATH: &str = "/socket";
 
@@ -257,13 +260,26 @@ impl Engine {
         self.ended.notify_waiters();
     }
 
-    /// Ends every connection and waits until they are gone; those that are left after three quarters of the limit are
-    /// ended without a word. Stock clients take it for a lost network and connect again, elsewhere.
+    /// Ends the sockets that have entered, some at a time. Each works on until its turn comes.
+    async fn spread_out(&self, spread: Duration) {
+        let sessions = self.hub.sockets();
+        let turns = usize::try_from(spread.as_millis() / SPREAD_EVERY.as_millis()).unwrap_or(1).max(1);
+        let mut ticks = tokio::time::interval(SPREAD_EVERY);
+        for some in sessions.chunks(sessions.len().div_ceil(turns).max(1)) {
+            ticks.tick().await;
+            some.iter().for_each(|session| session.finish(Closed::Shutdown, &[]));
+        }
+    }
+
+    /// Ends every connection, spread over some time, and waits until they are gone; those that are left after three quarters
+    /// of the limit are ended without a word. Stock clients take it for a lost network and connect again, elsewhere; all at
+    /// once they would be a storm there.
     pub(super) async fn stop(&self, limit: Duration) {
         self.hub.stop();
-        for session in self.hub.sockets() {
-            session.finish(Closed::Shutdown, &[]);
-        }
+        let begun = Instant::now();
+        self.spread_out(self.config().stop_spread().min(limit / 2)).await;
+        // Whoever entered in the moment in which the others were counted.
+        self.hub.sockets().iter().for_each(|session| session.finish(Closed::Shutdown, &[]));
         let others: Vec<_> = self.sockets().values().cloned().collect();
         for socket in others.iter().filter(|socket| !matches!(*socket.phase(), Phase::Open(_))) {
             socket.finish_with(socket::NORMAL, Closed::Shutdown);
@@ -278,7 +294,7 @@ impl Engine {
                 ended.await;
             }
         };
-        if tokio::time::timeout(limit * 3 / 4, gone).await.is_err() {
+        if tokio::time::timeout((limit * 3 / 4).saturating_sub(begun.elapsed()), gone).await.is_err() {
             let left: Vec<_> = self.sockets().values().cloned().collect();
             tracing::warn!(sockets = left.len(), "Sockets were still open near the limit of stopping and are ended");
             left.iter().for_each(|socket| socket.kill());

@@ -68,6 +68,8 @@ impl Mesh {
         let data = tempfile::tempdir().expect("folder");
         let mut mesh = MeshConfig { data: data.path().to_owned(), ..MeshConfig::default() };
         mesh.telemetry.filter = "off".into();
+        // Nobody else is to be asked meanwhile.
+        mesh.shutdown.notice_ms = 0;
         let (auth, user, message) = (listeners().await, listeners().await, listeners().await);
         (mesh.auth_url, mesh.user_url, mesh.message_url) = (url(&auth.grpc), url(&user.grpc), url(&message.grpc));
         let mut gateway = GatewayConfig::default();

@@ -53,7 +53,10 @@ impl<T: Send + 'static> Outgoing<T> {
         let task = tokio::spawn(async move {
             let result = match shutdown.run_until_cancelled(filling).await {
                 Some(result) => result,
-                None => Err(Refusal::new(Reason::Unavailable, "This server is stopping; connect again")),
+                None => Err(Refusal::new(
+                    Reason::Unavailable,
+                    "This server is stopping; connect again, and resume by cursor",
+                )),
             };
             if let Err(refusal) = result {
                 // It is empty: only this task sets it, once.

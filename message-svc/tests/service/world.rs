@@ -88,6 +88,8 @@ impl Ground {
         config.mesh.user_url.clone_from(&self.user_url);
         config.mesh.message_url = url(&listeners.grpc);
         "error".clone_into(&mut config.mesh.telemetry.filter);
+        // Nobody else is to be asked meanwhile.
+        config.mesh.shutdown.notice_ms = 0;
         config.message.names.wait_ms = 500;
         config.message.names.fresh_secs = 0;
         config.message.names.pause_secs = 0;

@@ -52,6 +52,8 @@ impl Fixture {
     async fn with(user: UserSection) -> Self {
         let data = Arc::new(tempfile::tempdir().expect("folder"));
         let mut mesh = MeshConfig { data: data.path().to_owned(), ..MeshConfig::default() };
+        // Nobody else is to be asked meanwhile.
+        mesh.shutdown.notice_ms = 0;
         // Nobody is there: what is tested needs no session.
         mesh.auth_url = "http://127.0.0.1:9".into();
         mesh.telemetry.filter = "error".into();
