@@ -33,11 +33,14 @@ pub(crate) enum Reason {
 
 impl Reason {
     pub(super) fn of(error: &Error) -> Self {
-        match error {
-            Error::InvalidCertificate(error) => Self::of_certificate(error),
-            Error::NoCertificatesPresented => Self::None,
-            Error::AlertReceived(_) => Self::Theirs,
-            _ => Self::Protocol,
+        if let Error::InvalidCertificate(error) = error {
+            Self::of_certificate(error)
+        } else if matches!(error, Error::NoCertificatesPresented) {
+            Self::None
+        } else if matches!(error, Error::AlertReceived(_)) {
+            Self::Theirs
+        } else {
+            Self::Protocol
         }
     }
 
