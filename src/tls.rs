@@ -98,8 +98,8 @@ pub struct Tls {
     config: TlsConfig,
     refusals: Arc<Refusals>,
     current: ArcSwap<Current>,
-    /// Contents that could not be used, so that they are told of once.
-    refused: Mutex<Option<Contents>>,
+    /// Why the files cannot be used as they are, so that it is told once.
+    problem: Mutex<Option<String>>,
 }
 
 impl fmt::Debug for Tls {
@@ -132,13 +132,17 @@ impl Tls {
         let contents = Contents::read(name, config)?;
         let current = Current::new(name, config, contents, &refusals)?;
         let (config, current) = (config.clone(), ArcSwap::from_pointee(current));
-        Ok(Some(Self { name, config, refusals, current, refused: Mutex::default() }))
+        Ok(Some(Self { name, config, refusals, current, problem: Mutex::default() }))
     }
 
     /// Looks whether the files have changed, and takes up what they hold now. What cannot be used, such as a certificate
     /// whose key is not written yet, changes nothing and is told once.
     fn look(&self) {
-        let outcome = match self.changed() {
+        let read = self.changed();
+        // Nothing that could panic runs under this lock.
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *problem, read.as_ref().err().map(ToString::to_string));
+        let outcome = match read {
             Ok(None) => None,
             Ok(Some(current)) => {
                 let days = current.expires.secs().saturating_sub(Millis::now().secs()) / (24 * 3600);
@@ -146,11 +150,13 @@ impl Tls {
                 self.current.store(Arc::new(current));
                 Some("taken")
             }
+            Err(_) if before == *problem => None,
             Err(error) => {
                 tracing::warn!(error.message = %error, "New certificates cannot be used; those from before stay");
                 Some("unusable")
             }
         };
+        drop(problem);
         if let Some(outcome) = outcome {
             metrics::counter!("switchboard_certificates_read_total", "outcome" => outcome).increment(1);
         }
@@ -159,15 +165,10 @@ impl Tls {
 
     fn changed(&self) -> Result<Option<Current>, KeyError> {
         let contents = Contents::read(self.name, &self.config)?;
-        // Nothing that could panic runs under this lock.
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if contents == self.current.load().contents || refused.as_ref() == Some(&contents) {
+        if contents == self.current.load().contents {
             return Ok(None);
         }
-        *refused = Some(contents.clone());
-        let current = Current::new(self.name, &self.config, contents, &self.refusals)?;
-        *refused = None;
-        Ok(Some(current))
+        Ok(Some(Current::new(self.name, &self.config, contents, &self.refusals)?))
     }
 
     /// Shows how long they are good.

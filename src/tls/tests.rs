@@ -92,10 +92,10 @@ fn what_is_replaced_counts_once_it_is_whole_and_a_bad_list_changes_nothing() {
 
     fs::write(&config.cert_file, &second.0).expect("written");
     tls.look();
-    assert!(certificate() == before && tls.refused.lock().expect("lock").is_some(), "the key is still the old one");
+    assert!(certificate() == before && tls.problem.lock().expect("lock").is_some(), "the key is still the old one");
     fs::write(&config.key_file, &second.1).expect("written");
     tls.look();
-    assert!(certificate() != before && tls.refused.lock().expect("lock").is_none());
+    assert!(certificate() != before && tls.problem.lock().expect("lock").is_none());
 
     fs::write(&list, "[").expect("written");
     tls.look();
