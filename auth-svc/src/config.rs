@@ -124,6 +124,9 @@ pub struct AuthSection {
     /// How hard a new password must be to guess, as zxcvbn scores it from 0 to 4. Default 2: none of the 30,000 most common
     /// ones or their spellings, at least a million guesses, which the limits of logins make a matter of years.
     pub password_score_min: u8,
+    /// Words that make a password easy to guess here: names of the organisation, its products and places, at most 100 of
+    /// 3–100 characters. Default empty: what they are is for the operator to say.
+    pub password_words: Vec<String>,
     /// A list of passwords that are known from breaches: `SHA1:COUNT` a line in the order of the hashes, as Have I Been
     /// Pwned gives it to download. Default empty: none.
     pub breached_passwords: std::path::PathBuf,
@@ -184,6 +187,7 @@ impl Default for AuthSection {
             argon2_passes: 2,
             argon2_lanes: 1,
             password_score_min: 2,
+            password_words: Vec::new(),
             breached_passwords: std::path::PathBuf::new(),
             password_workers: 0,
             password_queue_max: 128,
@@ -236,6 +240,11 @@ impl Section for AuthSection {
         problems.range("argon2_passes", self.argon2_passes, 1, 100);
         problems.range("argon2_lanes", self.argon2_lanes, 1, 64);
         problems.range("password_score_min", self.password_score_min, 0, 4);
+        if self.password_words.len() > 100
+            || self.password_words.iter().any(|word| !(3..=100).contains(&word.chars().count()))
+        {
+            problems.push("password_words", "must be at most 100 words of 3–100 characters");
+        }
         problems.range("password_workers", self.password_workers, 0, 1024);
         problems.range("password_queue_max", self.password_queue_max, 1, 100_000);
         problems.range("revocation_poll_ms", self.revocation_poll_ms, 10, 1_000);
@@ -284,7 +293,11 @@ impl AuthSection {
     }
 
     pub(crate) fn rules(&self) -> PasswordRules {
-        PasswordRules { score_min: self.password_score_min, breached: self.breached_passwords.clone() }
+        PasswordRules {
+            score_min: self.password_score_min,
+            breached: self.breached_passwords.clone(),
+            words: self.password_words.clone(),
+        }
     }
 
     pub(crate) fn sessions(&self) -> SessionLimits {

@@ -88,6 +88,8 @@ pub struct PasswordRules {
     pub score_min: u8,
     /// A list of breached passwords; none when empty.
     pub breached: PathBuf,
+    /// Words that are no secret here, whoever chooses a password: of the organisation, of the product.
+    pub words: Vec<String>,
 }
 
 /// The rules with their list open.
@@ -95,6 +97,7 @@ pub struct PasswordRules {
 struct Rules {
     score_min: u8,
     breached: Breached,
+    words: Vec<String>,
 }
 
 impl Rules {
@@ -103,7 +106,7 @@ impl Rules {
         if self.breached.has(password).map_err(HashError::new)? {
             return Ok(Some("must not be one that is known from a breach".to_owned()));
         }
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let names: Vec<_> = names.iter().chain(&self.words).map(String::as_str).collect();
         let judged = zxcvbn::zxcvbn(password, &names);
         if u8::from(judged.score()) >= self.score_min {
             return Ok(None);
@@ -138,7 +141,8 @@ impl Passwords {
         limits: PasswordLimits,
         rules: &PasswordRules,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let rules = Arc::new(Rules { score_min: rules.score_min, breached: Breached::open(&rules.breached)? });
+        let (score_min, words) = (rules.score_min, rules.words.clone());
+        let rules = Arc::new(Rules { score_min, breached: Breached::open(&rules.breached)?, words });
         let params = Params::new(limits.memory_kib, limits.passes, limits.lanes, None)
             .map_err(|error| format!("the password parameters are not Argon2's: {error}"))?;
         let nobody = hash(&params, &random::<32>(), &mut Vec::new())?;
@@ -426,7 +430,9 @@ mod tests {
         let breached = folder.path().join("breached.txt");
         // Of "a password that was breached".
         std::fs::write(&breached, "C45B522B468882B92DC9BB08D73D5D079F411F97:3\n").expect("written");
-        let pool = Passwords::start(CHEAP, &PasswordRules { score_min: 2, breached }).expect("pool");
+        let pool =
+            Passwords::start(CHEAP, &PasswordRules { score_min: 2, breached, words: vec!["Quillfeather".to_owned()] })
+                .expect("pool");
         let judge =
             async |text: &str| pool.judge("password", &password(text), &["ada_lovelace", "ada@example.org"]).await;
         for bad in [
@@ -438,6 +444,8 @@ mod tests {
             "Ada_Lovelace",
             "ada@example.org",
             "iloveyou1",
+            "quillfeather",
+            "QuillFeather7",
             "a password that was breached",
         ] {
             let Err(Error::Invalid(violations)) = judge(bad).await else { panic!("{bad}") };

@@ -1,4 +1,4 @@
-//! Recovery codes: ten of eighty random bits each, for the day on which the app is lost. The store has keyed hashes: who
+//! Recovery codes: ten of 140 random bits each, for the day on which the app is lost. The store has keyed hashes: who
 //! reads it learns nothing, and a code that is typed is found by one look.
 
 use std::fmt;
@@ -9,8 +9,10 @@ use crate::{account::UserId, seal::Purpose};
 
 /// How many an account gets.
 const COUNT: usize = 10;
-/// Characters of a code, five bits each.
-const CHARS: usize = 16;
+/// Characters of a code, five bits each: more than the 128 bits that a hash without salt and work wants.
+const CHARS: usize = 28;
+/// Those of codes that were made before; they are good until they are replaced.
+const CHARS_BEFORE: usize = 16;
 /// Between groups of so many stands a dash, for the eye.
 const GROUP: usize = 4;
 /// Crockford's: no I, L, O, U, which are read as others.
@@ -83,7 +85,7 @@ pub(super) fn normalized(typed: &str) -> Option<String> {
         other => other,
     });
     let code: String = plain.collect();
-    let good = code.len() == CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
+    let good = [CHARS, CHARS_BEFORE].contains(&code.len()) && code.bytes().all(|byte| ALPHABET.contains(&byte));
     good.then_some(code)
 }
 
@@ -100,7 +102,7 @@ mod tests {
         let (shown, hashes) = codes.make(ada);
         assert_eq!((shown.len(), hashes.len()), (10, 10));
         for (code, hash) in shown.iter().zip(hashes) {
-            assert_eq!(code.len(), 19);
+            assert_eq!(code.len(), 34);
             for typed in [code.clone(), code.to_lowercase(), code.replace('-', ""), code.replace('-', " ")] {
                 let typed = typed.replace('0', "o").replace('1', "l");
                 let plain = normalized(&typed).expect("a code");
@@ -109,6 +111,11 @@ mod tests {
                 assert_ne!(RecoveryCodes::new(&[8; 32]).hash(ada, &plain), hash);
             }
         }
+    }
+
+    #[test]
+    fn a_code_that_was_made_before_codes_were_longer_is_still_one() {
+        assert_eq!(normalized("abcd-efgh-jkmn-pqrs").as_deref(), Some("ABCDEFGHJKMNPQRS"));
     }
 
     #[test]
