@@ -23,8 +23,8 @@ use crate::{
 const PATH: &str = "/v0/channels?apikey=AQEAAAABAAD_rAp4DJh05a1HAwFT3A6K";
 const AT_ONCE: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Messages asked for at once.
-const PAGE: u64 = 1_000;
+/// Messages asked for at once: what a server gives at most, unless it is told otherwise.
+const PAGE: u64 = 100;
 
 pub(super) struct Tinode {
     remote: Remote,

@@ -57,7 +57,7 @@ async fn every_documented_operation_exists_and_every_method_of_a_route_is_docume
 }
 
 /// The routes of the contract, written out once more.
-const CONTRACT: [(&str, &str); 49] = [
+const CONTRACT: [(&str, &str); 56] = [
     ("post", "/api/auth/register"),
     ("post", "/api/auth/login"),
     ("post", "/api/auth/login/mfa"),
@@ -78,6 +78,8 @@ const CONTRACT: [(&str, &str); 49] = [
     ("get", "/api/auth/sessions"),
     ("delete", "/api/auth/sessions"),
     ("delete", "/api/auth/sessions/{id}"),
+    ("delete", "/api/auth/account"),
+    ("get", "/api/auth/account/export"),
     ("get", "/api/admin/audit"),
     ("get", "/api/admin/audit/export"),
     ("get", "/api/admin/service-accounts"),
@@ -89,7 +91,12 @@ const CONTRACT: [(&str, &str); 49] = [
     ("post", "/api/admin/invitations"),
     ("delete", "/api/admin/invitations/{id}"),
     ("get", "/api/admin/users"),
+    ("delete", "/api/admin/users/{id}"),
     ("put", "/api/admin/users/{id}/role"),
+    ("post", "/api/admin/users/{id}/disable"),
+    ("post", "/api/admin/users/{id}/enable"),
+    ("delete", "/api/admin/users/{id}/sessions"),
+    ("delete", "/api/admin/sessions"),
     ("get", "/api/users"),
     ("get", "/api/users/{id}"),
     ("get", "/.well-known/jwks.json"),
