@@ -336,7 +336,7 @@ class Product(unittest.TestCase):
                                      expected[each["metadata"]["name"]])
         for where, _, environment in self.environments():
             for name, variable in (("auth-svc", "AUTH"), ("user-svc", "USER"), ("message-svc", "MESSAGE")):
-                self.assertEqual(environment[f"{variable}_SERVICE_URL"], f"http://{name}:{expected[name][0]}", where)
+                self.assertEqual(environment[f"{variable}_SERVICE_URL"], f"https://{name}:{expected[name][0]}", where)
 
     def test_the_edges_of_the_network_are_those_of_the_design(self):
         for overlay in OVERLAYS:
