@@ -2,8 +2,7 @@
 //! that their connections have the same limits. It knows no route; limits on bodies and requests belong to the router.
 //!
 //! [`bind`] takes a port (`serve/bind.rs`), [`serve`] runs it, [`ServeLimits`] says what it allows (`serve/limits.rs`),
-//! and what ends a connection is in the socket itself (`serve/socket.rs`,
-//! `serve/hello.rs`).
+//! and what ends a connection is in the socket itself (`serve/socket.rs`, `serve/hello.rs`).
 
 use std::{
     collections::HashMap,

@@ -77,8 +77,8 @@ pub(crate) fn build(edge: Arc<Edge>, shutdown: CancellationToken) -> (SocketIoLa
 }
 
 impl Realtime {
-    /// Tells the sockets that they are closed, spread over some time, waits until they are gone or the limit has passed, and ends the tasks.
-    /// Clients connect again by themselves, and resume by cursor.
+    /// Tells the sockets that they are closed, spread over some time, waits until they are gone or the limit has passed,
+    /// and ends the tasks. Clients connect again by themselves, and resume by cursor.
     pub async fn stop(&self, limit: Duration) {
         self.engine.stop(limit).await;
         self.end.cancel();
