@@ -68,6 +68,9 @@ pub struct GatewayConfig {
     /// Rooms that `GET /api/rooms` gathers before it answers with a `nextPageToken`; default 1,000, ten calls to
     /// message-svc. More rooms than that are asked for page by page.
     pub rooms_listed_max: usize,
+    /// Exports of accounts that are written at once; default 8: each reads all that somebody has sent and may last as long
+    /// as its client reads, so they must not take the calls of everybody else. More are refused with `UNAVAILABLE`.
+    pub exports_max: usize,
     /// Seconds that a device is known by the token of its last login; default 180 days: who comes back twice a year is
     /// no stranger.
     pub device_token_secs: i64,
@@ -94,6 +97,7 @@ impl Default for GatewayConfig {
             request_timeout_ms: 15_000,
             call_timeout_ms: 10_000,
             rooms_listed_max: 1_000,
+            exports_max: 8,
             device_token_secs: 180 * 24 * 3_600,
             serve: ServeLimits::default(),
             rates: Rates::default(),
@@ -160,6 +164,7 @@ impl Section for GatewayConfig {
         problems.range("request_timeout_ms", self.request_timeout_ms, 100, 600_000);
         problems.range("call_timeout_ms", self.call_timeout_ms, 10, self.request_timeout_ms);
         problems.range("rooms_listed_max", self.rooms_listed_max, 100, 100_000);
+        problems.range("exports_max", self.exports_max, 1, 10_000);
         problems.range("device_token_secs", self.device_token_secs, 60, 400 * 24 * 3_600);
         self.serve.validate("serve.", problems);
         self.rates.validate("rates.", problems);

@@ -37,6 +37,8 @@ pub(crate) struct Edge {
     pub(crate) proxies: Proxies,
     /// Places for requests in progress.
     pub(crate) requests: Semaphore,
+    /// Places for exports of accounts, which outlive their requests.
+    pub(crate) exports: Arc<Semaphore>,
 }
 
 impl Edge {
@@ -55,6 +57,7 @@ impl Edge {
         let limiter = Limiter::new(&gateway.rates, mesh.profile);
         let proxies = Proxies::new(gateway.trusted_proxies());
         let requests = Semaphore::new(gateway.requests_max);
+        let exports = Arc::new(Semaphore::new(gateway.exports_max));
         Ok(Arc::new(Self {
             config: gateway,
             mesh,
@@ -65,6 +68,7 @@ impl Edge {
             device_tokens,
             proxies,
             requests,
+            exports,
         }))
     }
 

@@ -102,8 +102,12 @@ async fn delete(State(edge): Shared, bearer: Bearer, Visitor(visit): Visitor) ->
     responses(
         (status = 200, description = "The document", body = Object),
         (status = 403, description = "REAUTHENTICATION_REQUIRED: prove first who you are", body = ErrorObject),
+        (status = 503, description = "UNAVAILABLE when too many exports are written at once", body = ErrorObject),
     ))]
 async fn export(State(edge): Shared, bearer: Bearer, Visitor(visit): Visitor) -> Answer<Response> {
+    let place = Arc::clone(&edge.exports).try_acquire_owned().map_err(|_full| {
+        Refusal::new(Reason::Unavailable, "As many exports as may be are written now; try again later")
+    })?;
     let assertion = edge.identity.assertion(ServiceName::Auth, Some(&bearer.user));
     let mut request = client::stream_request(auth::ExportAccountRequest {}, &assertion);
     visit.stamp(&mut request);
@@ -116,6 +120,7 @@ async fn export(State(edge): Shared, bearer: Bearer, Visitor(visit): Visitor) ->
         if let Err(stopped) = write(&edge, &user, &mut document, records, profile).await {
             document.cut(stopped).await;
         }
+        drop(place);
     });
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
