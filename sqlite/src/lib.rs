@@ -9,6 +9,9 @@
 //! | [`moving`] | its tables as records |
 //! | [`errors`] | what an error of SQLite means |
 //! | `testing` | with the feature of that name: whether all tables move |
+//!
+//! Statements write `LIMIT ? + 0`: SQLite looks at a bare parameter there while it plans, and would prepare the statement
+//! anew each time it is bound. That was three quarters of the instructions that SQLite spent on a list of rooms.
 
 pub mod backup;
 pub mod errors;

@@ -1,6 +1,10 @@
 //! Opening, on a table of the tests' own.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use mesh::migration::Migrations;
 use sqlx::{Connection as _, SqliteConnection};
@@ -141,4 +145,28 @@ async fn a_copy_has_what_was_written_before_and_is_restored_by_each_first_openin
     }
     let found: String = sqlx::query_scalar(title).fetch_one(&mut file.connection).await.expect("read");
     assert_eq!(found, "one", "the original was changed");
+}
+
+/// The Rust files in and below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let rust = files.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    folders.iter().flat_map(|folder| sources(folder)).chain(rust).collect()
+}
+
+#[test]
+fn no_statement_limits_by_a_bare_parameter_and_is_prepared_anew_each_time() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for service in ["auth-svc", "user-svc", "message-svc"] {
+        let files = sources(&workspace.join(service).join("src/store/sqlite"));
+        assert!(!files.is_empty(), "{service}");
+        for file in files {
+            let text = fs::read_to_string(&file).expect("a file of text");
+            for (place, _) in text.match_indices("LIMIT ?") {
+                let rest = text[place + "LIMIT ?".len()..].trim_start_matches(|c: char| c.is_ascii_digit());
+                assert!(rest.starts_with(" + 0"), "{}: write LIMIT ? + 0", file.display());
+            }
+        }
+    }
 }

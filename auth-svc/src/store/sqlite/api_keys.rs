@@ -68,7 +68,7 @@ impl ApiKeyStore for SqliteStore {
     async fn service_accounts(&self, after: Option<Uuid>, limit: u32) -> Stored<Vec<ServiceAccount>> {
         Ok(sqlx::query_as(
             "SELECT s.*, a.username FROM service_accounts AS s JOIN accounts AS a ON a.id = s.id
-             WHERE s.id < ? ORDER BY s.id DESC LIMIT ?",
+             WHERE s.id < ? ORDER BY s.id DESC LIMIT ? + 0",
         )
         .bind(after.unwrap_or(Uuid::max()))
         .bind(limit)
@@ -141,7 +141,7 @@ impl ApiKeyStore for SqliteStore {
     }
 
     async fn api_keys(&self, account: UserId, after: Option<Uuid>, limit: u32) -> Stored<Vec<ApiKey>> {
-        Ok(sqlx::query_as("SELECT * FROM api_keys WHERE user_id = ? AND id < ? ORDER BY id DESC LIMIT ?")
+        Ok(sqlx::query_as("SELECT * FROM api_keys WHERE user_id = ? AND id < ? ORDER BY id DESC LIMIT ? + 0")
             .bind(account.0)
             .bind(after.unwrap_or(Uuid::max()))
             .bind(limit)

@@ -43,22 +43,22 @@ pub(super) async fn list(readers: &SqlitePool, filter: &Filter, after: Option<Uu
     let query = match (&filter.subject, &filter.actor, &filter.events) {
         (Some(subject), ..) => sqlx::query_as(
             "SELECT * FROM audit WHERE subject_id = ?1 AND id > ?2 AND id < ?3 AND event >= ?4 AND event <= ?5
-             AND (?6 IS NULL OR succeeded = ?6) AND (?7 IS NULL OR actor = ?7) ORDER BY id DESC LIMIT ?8",
+             AND (?6 IS NULL OR succeeded = ?6) AND (?7 IS NULL OR actor = ?7) ORDER BY id DESC LIMIT ?8 + 0",
         )
         .bind(subject.0),
         (None, Some(actor), _) => sqlx::query_as(
             "SELECT * FROM audit WHERE actor = ?1 AND id > ?2 AND id < ?3 AND event >= ?4 AND event <= ?5
-             AND (?6 IS NULL OR succeeded = ?6) AND (?7 IS NULL OR actor = ?7) ORDER BY id DESC LIMIT ?8",
+             AND (?6 IS NULL OR succeeded = ?6) AND (?7 IS NULL OR actor = ?7) ORDER BY id DESC LIMIT ?8 + 0",
         )
         .bind(actor),
         (None, None, Events::One(event)) => sqlx::query_as(
             "SELECT * FROM audit WHERE event = ?1 AND id > ?2 AND id < ?3 AND event >= ?4 AND event <= ?5
-             AND (?6 IS NULL OR succeeded = ?6) AND (?7 IS NULL OR actor = ?7) ORDER BY id DESC LIMIT ?8",
+             AND (?6 IS NULL OR succeeded = ?6) AND (?7 IS NULL OR actor = ?7) ORDER BY id DESC LIMIT ?8 + 0",
         )
         .bind(event.as_str()),
         (None, None, Events::All | Events::Group(_)) => sqlx::query_as(
             "SELECT * FROM audit WHERE ?1 IS NULL AND id > ?2 AND id < ?3 AND event >= ?4 AND event <= ?5
-             AND (?6 IS NULL OR succeeded = ?6) AND (?7 IS NULL OR actor = ?7) ORDER BY id DESC LIMIT ?8",
+             AND (?6 IS NULL OR succeeded = ?6) AND (?7 IS NULL OR actor = ?7) ORDER BY id DESC LIMIT ?8 + 0",
         )
         .bind(None::<String>),
     };
@@ -74,7 +74,7 @@ pub(super) async fn any_before(readers: &SqlitePool, before: Millis) -> Stored<b
 }
 
 pub(super) async fn prune(mut write: Write, before: Millis, limit: u32) -> Stored<u64> {
-    let gone = sqlx::query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < ? ORDER BY id LIMIT ?)")
+    let gone = sqlx::query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < ? ORDER BY id LIMIT ? + 0)")
         .bind(id_at(before, [0; 10]))
         .bind(limit)
         .execute(&mut *write)

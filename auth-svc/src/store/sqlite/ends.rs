@@ -171,7 +171,7 @@ pub(super) async fn revocations(readers: &SqlitePool, after: i64, now: Millis, l
         return Ok(RevocationPage { revocations: Vec::new(), head });
     }
     let revocations: Vec<Revocation> =
-        sqlx::query_as("SELECT * FROM revocations WHERE number > ? AND expires_at > ? ORDER BY number LIMIT ?")
+        sqlx::query_as("SELECT * FROM revocations WHERE number > ? AND expires_at > ? ORDER BY number LIMIT ? + 0")
             .bind(after)
             .bind(now.0)
             .bind(limit)

@@ -67,7 +67,7 @@ impl InvitationStore for SqliteStore {
     }
 
     async fn invitations(&self, now: Millis, after: Option<Uuid>, limit: u32) -> Stored<Vec<Invitation>> {
-        Ok(sqlx::query_as("SELECT * FROM invitations WHERE id < ? AND expires_at > ? ORDER BY id DESC LIMIT ?")
+        Ok(sqlx::query_as("SELECT * FROM invitations WHERE id < ? AND expires_at > ? ORDER BY id DESC LIMIT ? + 0")
             .bind(after.unwrap_or(Uuid::max()))
             .bind(now.0)
             .bind(limit)

@@ -47,7 +47,7 @@ pub(super) async fn claim(mut write: Write, now: Millis, until: Millis, limit: u
              WHERE due_at <= ? AND NOT EXISTS (
                  SELECT 1 FROM outbox AS earlier
                  WHERE earlier.user_id = one.user_id AND earlier.username_version < one.username_version)
-             ORDER BY due_at LIMIT ?)
+             ORDER BY due_at LIMIT ? + 0)
          RETURNING user_id",
     )
     .bind(until.0)

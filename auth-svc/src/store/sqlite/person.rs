@@ -134,7 +134,7 @@ impl PersonStore for SqliteStore {
     ) -> Stored<(EndedSessions, Option<SessionId>)> {
         let mut write = self.write().await?;
         let live: Vec<SessionRow> = sqlx::query_as(
-            "SELECT * FROM sessions WHERE id > ? AND ended_at IS NULL AND +expires_at > ? ORDER BY id LIMIT ?",
+            "SELECT * FROM sessions WHERE id > ? AND ended_at IS NULL AND +expires_at > ? ORDER BY id LIMIT ? + 0",
         )
         .bind(after.0)
         .bind(now.0)
@@ -192,7 +192,7 @@ impl PersonStore for SqliteStore {
         let mut write = self.write().await?;
         let users: Vec<Uuid> = sqlx::query_scalar(
             "UPDATE deletions SET due_at = ? WHERE user_id IN (
-                 SELECT user_id FROM deletions WHERE due_at <= ? ORDER BY due_at LIMIT ?)
+                 SELECT user_id FROM deletions WHERE due_at <= ? ORDER BY due_at LIMIT ? + 0)
              RETURNING user_id",
         )
         .bind(until.0)
@@ -235,7 +235,7 @@ impl PersonStore for SqliteStore {
     async fn scrub_audit(&self, user: UserId, side: Side, after: Option<Uuid>, limit: u32) -> Stored<Option<Uuid>> {
         let (ids, scrub) = match side {
             Side::Subject => (
-                sqlx::query_scalar("SELECT id FROM audit WHERE subject_id = ? AND id > ? ORDER BY id LIMIT ?")
+                sqlx::query_scalar("SELECT id FROM audit WHERE subject_id = ? AND id > ? ORDER BY id LIMIT ? + 0")
                     .bind(user.0),
                 sqlx::query(
                     "UPDATE audit SET detail = '',
@@ -246,7 +246,7 @@ impl PersonStore for SqliteStore {
                 .bind(user.0),
             ),
             Side::Actor => (
-                sqlx::query_scalar("SELECT id FROM audit WHERE actor = ? AND id > ? ORDER BY id LIMIT ?")
+                sqlx::query_scalar("SELECT id FROM audit WHERE actor = ? AND id > ? ORDER BY id LIMIT ? + 0")
                     .bind(user.0.to_string()),
                 sqlx::query(
                     "UPDATE audit SET ip_address = '', place = '', device = '' WHERE actor = ? AND id > ? AND id <= ?",

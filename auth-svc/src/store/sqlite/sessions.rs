@@ -95,7 +95,7 @@ pub(super) async fn of_user(
     let (used, id) = after.map_or((i64::MAX, uuid::Uuid::max()), |after| (after.last_used_at.0, after.id.0));
     let rows: Vec<SessionRow> = sqlx::query_as(
         "SELECT * FROM sessions WHERE user_id = ? AND ended_at IS NULL AND expires_at > ?
-         AND (last_used_at, id) < (?, ?) ORDER BY last_used_at DESC, id DESC LIMIT ?",
+         AND (last_used_at, id) < (?, ?) ORDER BY last_used_at DESC, id DESC LIMIT ? + 0",
     )
     .bind(user.0)
     .bind(now.0)

@@ -7,13 +7,13 @@ use super::Write;
 use crate::store::Stored;
 
 const FORGET: [&str; 6] = [
-    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= ? LIMIT ?)",
-    "DELETE FROM revocations WHERE number IN (SELECT number FROM revocations WHERE expires_at <= ? LIMIT ?)",
-    "DELETE FROM spent_ws_tokens WHERE jti IN (SELECT jti FROM spent_ws_tokens WHERE expires_at <= ? LIMIT ?)",
+    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= ? LIMIT ? + 0)",
+    "DELETE FROM revocations WHERE number IN (SELECT number FROM revocations WHERE expires_at <= ? LIMIT ? + 0)",
+    "DELETE FROM spent_ws_tokens WHERE jti IN (SELECT jti FROM spent_ws_tokens WHERE expires_at <= ? LIMIT ? + 0)",
     "DELETE FROM trusted_devices WHERE (user_id, device_id) IN (
-         SELECT user_id, device_id FROM trusted_devices WHERE expires_at <= ? LIMIT ?)",
-    "DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires_at <= ? LIMIT ?)",
-    "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE expires_at <= ? LIMIT ?)",
+         SELECT user_id, device_id FROM trusted_devices WHERE expires_at <= ? LIMIT ? + 0)",
+    "DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires_at <= ? LIMIT ? + 0)",
+    "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE expires_at <= ? LIMIT ? + 0)",
 ];
 
 pub(super) async fn any_expired(readers: &SqlitePool, now: Millis) -> Stored<bool> {

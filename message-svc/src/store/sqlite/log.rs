@@ -26,7 +26,7 @@ macro_rules! select {
 
 /// The statements, each with the index that bounds its cost (`sqlite/tests.rs` asks SQLite whether it is used).
 pub(super) const ENTRIES_AFTER: &str =
-    select!("FROM entries e WHERE e.room_id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?");
+    select!("FROM entries e WHERE e.room_id = ? AND e.seq > ? ORDER BY e.seq LIMIT ? + 0");
 /// By `entries_by_client_id`. A cross join keeps the order: from the list into the index, never along the room's log.
 pub(super) const SENT: &str = select!(
     "FROM json_each(?2) AS j CROSS JOIN entries e INDEXED BY entries_by_client_id
@@ -35,7 +35,7 @@ pub(super) const SENT: &str = select!(
 /// By `entries_by_client_id`.
 pub(super) const SENT_BY: &str = select!(
     "FROM entries e INDEXED BY entries_by_client_id
-     WHERE e.room_id = ? AND e.sender = ? AND e.client_id > ? AND e.kind = 1 ORDER BY e.client_id LIMIT ?"
+     WHERE e.room_id = ? AND e.sender = ? AND e.client_id > ? AND e.kind = 1 ORDER BY e.client_id LIMIT ? + 0"
 );
 /// By `entries_by_number`.
 pub(super) const MESSAGES: &str = select!(

@@ -71,7 +71,7 @@ pub(super) async fn view(readers: &SqlitePool, room: RoomId, user: Option<UserId
 }
 
 /// By the primary key.
-pub(super) const ROOMS_AFTER: &str = "SELECT id FROM rooms WHERE id > ? ORDER BY id LIMIT ?";
+pub(super) const ROOMS_AFTER: &str = "SELECT id FROM rooms WHERE id > ? ORDER BY id LIMIT ? + 0";
 
 pub(super) async fn rooms_after(
     readers: &SqlitePool,
@@ -89,7 +89,7 @@ pub(super) async fn rooms_after(
 }
 
 pub(super) const ROOMS_KNOWN_TO: &str =
-    "SELECT room_id FROM visits WHERE user_id = ? AND room_id > ? ORDER BY room_id LIMIT ?";
+    "SELECT room_id FROM visits WHERE user_id = ? AND room_id > ? ORDER BY room_id LIMIT ? + 0";
 
 pub(super) async fn rooms_known_to(
     readers: &SqlitePool,
@@ -117,7 +117,7 @@ pub(super) async fn rooms_of(
     let rows = sqlx::query(select_views!(
         "FROM members m INDEXED BY members_by_user CROSS JOIN rooms r ON r.id = m.room_id AND r.closed_at IS NULL
          WHERE m.user_id = ?1 AND (m.joined_at, m.room_id) < (?2, ?3)
-         ORDER BY m.joined_at DESC, m.room_id DESC LIMIT ?4"
+         ORDER BY m.joined_at DESC, m.room_id DESC LIMIT ?4 + 0"
     ))
     .bind(user.0)
     .bind(at)
@@ -141,7 +141,7 @@ pub(super) async fn public_rooms(
         "FROM rooms r INDEXED BY rooms_public LEFT JOIN members m ON m.room_id = r.id AND m.user_id = ?1
          WHERE r.room_type = 1 AND r.closed_at IS NULL AND (r.name_key, r.id) > (?2, ?3)
            AND (?4 = '' OR instr(r.name_key, ?4) > 0)
-         ORDER BY r.name_key, r.id LIMIT ?5"
+         ORDER BY r.name_key, r.id LIMIT ?5 + 0"
     ))
     .bind(user.0)
     .bind(name)
@@ -162,7 +162,7 @@ pub(super) async fn members(
 ) -> Result<Vec<Member>, StoreError> {
     let rows = sqlx::query(
         "SELECT user_id, role, standing, joined_at FROM members
-         WHERE room_id = ? AND standing > ? ORDER BY standing LIMIT ?",
+         WHERE room_id = ? AND standing > ? ORDER BY standing LIMIT ? + 0",
     )
     .bind(room.0)
     .bind(after.map_or(-1, |standing| standing.0))
