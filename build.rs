@@ -5,11 +5,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "switchboard/auth/v1/account.proto",
     "switchboard/auth/v1/admin.proto",
     "switchboard/auth/v1/api_key.proto",
     "switchboard/auth/v1/auth.proto",
+    "switchboard/auth/v1/email.proto",
     "switchboard/auth/v1/factor.proto",
     "switchboard/message/v1/message.proto",
     "switchboard/message/v1/send.proto",

@@ -18,7 +18,8 @@ use crate::{
         auth::v1::{
             CheckApiKeyRequest, CheckTokenRequest, account_service_client::AccountServiceClient,
             admin_service_client::AdminServiceClient, api_key_service_client::ApiKeyServiceClient,
-            auth_service_client::AuthServiceClient, auth_service_server, factor_service_client::FactorServiceClient,
+            auth_service_client::AuthServiceClient, auth_service_server, email_service_client::EmailServiceClient,
+            factor_service_client::FactorServiceClient,
         },
         message::v1::{
             message_service_client::MessageServiceClient, message_service_server,
@@ -116,6 +117,12 @@ impl Clients {
     #[must_use]
     pub fn api_key(&self) -> ApiKeyServiceClient<Route> {
         ApiKeyServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
+    }
+
+    /// auth-svc, for what goes by mail.
+    #[must_use]
+    pub fn email(&self) -> EmailServiceClient<Route> {
+        EmailServiceClient::new(Route::any(&self.auth)).max_decoding_message_size(self.message_bytes_max)
     }
 
     /// auth-svc, for second factors.

@@ -61,6 +61,12 @@ reasons! {
     InvalidCredentials = "INVALID_CREDENTIALS", Unauthenticated, 401;
     /// The password was right, and an admin has disabled the account.
     AccountDisabled = "ACCOUNT_DISABLED", PermissionDenied, 403;
+    /// The password was right, and nobody has shown yet that the address is the account's.
+    EmailUnverified = "EMAIL_UNVERIFIED", PermissionDenied, 403;
+    /// The token of a mail is none, was used, or has expired.
+    EmailTokenInvalid = "EMAIL_TOKEN_INVALID", PermissionDenied, 403;
+    /// This installation sends no mail.
+    EmailDisabled = "EMAIL_DISABLED", PermissionDenied, 403;
     /// The password was right, and a second factor is asked.
     MfaRequired = "MFA_REQUIRED", Unauthenticated, 401;
     /// The second factor's code is wrong, or was used.

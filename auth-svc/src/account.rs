@@ -20,6 +20,7 @@ use crate::{
     factor::{Binding, Factors},
     invitation::{InvitationHash, InvitationLimits, RegistrationMode},
     login::{Attempt, LoggedIn},
+    mail::{Kind, Mails},
     outbox::Outbox,
     password::{Password, Passwords},
     proof::Method,
@@ -175,6 +176,8 @@ pub struct Account {
     pub updated_at: Millis,
     /// Since when an admin lets nobody log in to it.
     pub disabled_at: Option<Millis>,
+    /// When its address was shown to be its owner's; none while it was not.
+    pub email_verified_at: Option<Millis>,
 }
 
 impl Account {
@@ -221,6 +224,8 @@ pub struct Accounts {
     pub factors: Arc<Factors>,
     /// What tells user-svc.
     pub outbox: Arc<Outbox>,
+    /// What has mails sent.
+    pub mails: Arc<Mails>,
     /// Who may register.
     pub registration: RegistrationMode,
     /// How many may be invited.
@@ -236,7 +241,8 @@ impl Accounts {
     /// in to the account that the first one made.
     ///
     /// # Errors
-    /// [`Error::AccountExists`], or [`Error::PasswordsBusy`]; or why nobody may register here, or not with this invitation.
+    /// [`Error::AccountExists`], or [`Error::PasswordsBusy`]; or why nobody may register here, or not with this invitation;
+    /// [`Error::EmailUnverified`] when the account is made and its address must be verified before anybody logs in.
     pub async fn register(&self, registration: Registration) -> Result<(Account, Tokens), Error> {
         if let Some(id) = registration.id
             && let Some(there) = self.store.credentials_by_id(id).await?
@@ -257,8 +263,9 @@ impl Accounts {
         self.passwords.judge("password", &registration.password, &names).await?;
         let password_hash = self.passwords.hash(&registration.password).await?;
         let now = Millis::now();
+        let id = registration.id.unwrap_or_else(|| UserId(Uuid::now_v7()));
         let account = NewAccount {
-            id: registration.id.unwrap_or_else(|| UserId(Uuid::now_v7())),
+            id,
             username: registration.username.clone(),
             email: registration.email.clone(),
             password_hash,
@@ -268,6 +275,7 @@ impl Accounts {
             created_at: now,
             delivery_due_at: self.outbox.workers_may_take_at(now),
             invitation: invitation.map(|(_, hash)| hash),
+            mails: self.mails.welcome(id, &registration.client, now),
         };
         let planned = self.sessions.plan(account.id, &[Method::Password], &registration.client, now);
         let [mut registered, opened] = [Event::AccountRegistered, Event::LoginRegistered]
@@ -287,7 +295,14 @@ impl Accounts {
         }
         self.outbox.deliver_now(account.id).await;
         let tokens = self.sessions.tokens(&planned, &account.roles)?;
-        Ok((made(account), tokens))
+        let account = made(account);
+        if let Err(refused) = self.require_verified(&account) {
+            // Nobody has a token of it yet, so ending it again opens no gap.
+            let (user, session) = (account.id, planned.session.id);
+            self.sessions.end(user, session, Event::SessionLogout, &registration.client).await?;
+            return Err(refused);
+        }
+        Ok((account, tokens))
     }
 
     /// The account of this id is there: the same names and password mean that this is the same registration, repeated.
@@ -302,6 +317,7 @@ impl Accounts {
             login: Login::Username(registration.username.key()),
             password: &registration.password,
             device: None,
+            known: true,
             binding: Binding::nowhere(),
         };
         match self.login(&attempt, &registration.client).await {
@@ -343,6 +359,7 @@ impl Accounts {
                 now,
                 revoked_until: self.sessions.revoked_until(now),
                 audit: vec![Entry::own(Event::PasswordChanged, user, client, now).session(session)],
+                mails: self.mails.notice(Kind::PasswordChanged, user, client, now),
             };
             if let PasswordChanged::Changed(ended) = self.store.change_password(&change).await? {
                 self.sessions.published(ended.head).await;
@@ -388,6 +405,7 @@ fn made(account: NewAccount) -> Account {
         created_at: account.created_at,
         updated_at: account.created_at,
         disabled_at: None,
+        email_verified_at: None,
     }
 }
 

@@ -208,6 +208,7 @@ impl Accounts {
             created_at: now,
             delivery_due_at: self.outbox.workers_may_take_at(now),
             invitation: None,
+            mails: Vec::new(),
         };
         let id = account.id;
         let entry = Entry::new(Event::ServiceAccountCreated, client, now).by(by.clone()).on(id).detail(name.as_str());

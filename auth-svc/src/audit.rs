@@ -80,6 +80,12 @@ events! {
     RefreshReused = "session.refresh_reused";
     /// A password was changed, or the current one was not known.
     PasswordChanged = "password.changed";
+    /// A link for a new password was mailed to an account; the actor is nobody, who asked is not known.
+    PasswordResetRequested = "password.reset_requested";
+    /// A password was set by such a link, and all sessions ended; or the token was not good.
+    PasswordReset = "password.reset";
+    /// A link showed that the address is the account's; or the token was not good.
+    EmailVerified = "email.verified";
     /// A session proved again whose it is, or could not; the detail says how.
     SessionReauthenticated = "session.reauthenticated";
     /// An authenticator app was added.

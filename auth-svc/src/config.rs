@@ -14,6 +14,7 @@ use crate::{
     deletion::{DeletionLimits, ErasedMessages, EraserLimits},
     factor::FactorLimits,
     invitation::{InvitationLimits, RegistrationMode},
+    mail::EmailConfig,
     outbox::OutboxLimits,
     password::{PasswordLimits, PasswordRules},
     revocation::FeedLimits,
@@ -152,6 +153,8 @@ pub struct AuthSection {
     pub outbox_retry_ms_max: u64,
     /// Seconds between two rounds of forgetting what has expired. Default 60.
     pub upkeep_secs: u64,
+    /// Outgoing mail.
+    pub email: EmailConfig,
 }
 
 impl Default for AuthSection {
@@ -198,6 +201,7 @@ impl Default for AuthSection {
             outbox_poll_ms: 1_000,
             outbox_retry_ms_max: 30_000,
             upkeep_secs: 60,
+            email: EmailConfig::default(),
         }
     }
 }
@@ -254,6 +258,7 @@ impl Section for AuthSection {
         problems.range("outbox_poll_ms", self.outbox_poll_ms, 10, 60_000);
         problems.range("outbox_retry_ms_max", self.outbox_retry_ms_max, 10, 3_600_000);
         problems.range("upkeep_secs", self.upkeep_secs, 1, 3_600);
+        self.email.validate("email.", problems);
     }
 }
 

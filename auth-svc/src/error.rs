@@ -10,6 +10,9 @@ use crate::store::StoreError;
 /// How long a caller waits when the password pool is full: its queue empties within a second or two.
 const PASSWORD_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The same when as many mails wait as may: the server that they go to is away.
+const MAILS_RETRY_AFTER: Duration = Duration::from_mins(1);
+
 /// A refusal of the domain.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -50,6 +53,18 @@ pub enum Error {
     /// An admin lets nobody log in to the account.
     #[error("This account is disabled; ask whoever runs this installation")]
     AccountDisabled,
+    /// Nobody has shown yet that the address is the account's.
+    #[error("Verify your email address first: a mail with a link was sent to it")]
+    EmailUnverified,
+    /// The token of a mail is none, was used, or has expired; nobody learns which.
+    #[error("The link is not good: it is wrong, was used, or has expired")]
+    EmailTokenInvalid,
+    /// This installation sends no mail.
+    #[error("This installation sends no mail; ask whoever runs it")]
+    EmailDisabled,
+    /// As many mails wait as may.
+    #[error("Too many mails wait to be sent; try again later")]
+    MailsBusy,
     /// An admin would delete their own account.
     #[error("An admin's account cannot be deleted by themself: have another admin take the role first")]
     AdminStays,
@@ -135,6 +150,10 @@ impl From<Error> for Refusal {
             Error::AccountExists => Reason::AccountExists,
             Error::InvalidCredentials => Reason::InvalidCredentials,
             Error::AccountDisabled => Reason::AccountDisabled,
+            Error::EmailUnverified => Reason::EmailUnverified,
+            Error::EmailTokenInvalid => Reason::EmailTokenInvalid,
+            Error::EmailDisabled => Reason::EmailDisabled,
+            Error::MailsBusy => return Self::new(Reason::RateLimited, message).with_retry_after(MAILS_RETRY_AFTER),
             Error::RegistrationClosed => Reason::RegistrationClosed,
             Error::InvitationRequired => Reason::InvitationRequired,
             Error::InvitationInvalid => Reason::InvitationInvalid,

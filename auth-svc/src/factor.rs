@@ -11,6 +11,7 @@ use crate::{
     account::{Account, UserId},
     audit::{Entry, Event, Failures},
     error::Error,
+    mail::{Kind, Mails, NewMail},
     proof::Method,
     seal::{Purpose, Seal},
     session::{Client, SessionId, Sessions},
@@ -61,6 +62,7 @@ pub struct Factors {
     store: Arc<dyn Store>,
     sessions: Arc<Sessions>,
     failures: Arc<Failures>,
+    mails: Arc<Mails>,
     secrets: Seal,
     codes: RecoveryCodes,
     /// Tickets between the steps of a login.
@@ -75,12 +77,13 @@ impl Factors {
         store: Arc<dyn Store>,
         sessions: Arc<Sessions>,
         failures: Arc<Failures>,
+        mails: Arc<Mails>,
         secret: &[u8; 32],
         limits: FactorLimits,
     ) -> Self {
         let secrets = Seal::new(secret, Purpose::TotpSecret);
         let (codes, tickets) = (RecoveryCodes::new(secret), Tickets::new(secret, limits.ticket));
-        Self { store, sessions, failures, secrets, codes, tickets, limits }
+        Self { store, sessions, failures, mails, secrets, codes, tickets, limits }
     }
 
     /// What an account has.
@@ -139,8 +142,9 @@ impl Factors {
         let step = self.opened(user, &sealed_secret)?.step_of(code, now).ok_or(Error::MfaCodeInvalid)?;
         let (codes, recovery_hashes) = self.codes.make(user);
         let entry = Entry::own(Event::TotpAdded, user, client, now).session(session);
+        let mails = self.told("an authenticator app was added", user, client, now);
         let confirmation =
-            TotpConfirmation { user_id: user, sealed_secret, step, recovery_hashes, now, audit: vec![entry] };
+            TotpConfirmation { user_id: user, sealed_secret, step, recovery_hashes, now, audit: vec![entry], mails };
         if !self.store.confirm_totp(&confirmation).await? {
             return Err(Error::FactorMissing);
         }
@@ -154,8 +158,10 @@ impl Factors {
     /// [`Error::FactorMissing`], [`Error::ReauthenticationRequired`].
     pub async fn remove(&self, user: UserId, session: SessionId, client: &Client) -> Result<(), Error> {
         self.sessions.require_fresh(session).await?;
-        let entry = Entry::own(Event::TotpRemoved, user, client, Millis::now()).session(session);
-        let removed = self.store.remove_totp(user, &[entry]).await?;
+        let now = Millis::now();
+        let entry = Entry::own(Event::TotpRemoved, user, client, now).session(session);
+        let mails = self.told("the authenticator app was removed", user, client, now);
+        let removed = self.store.remove_totp(user, &[entry], &mails).await?;
         if removed { Ok(()) } else { Err(Error::FactorMissing) }
     }
 
@@ -166,9 +172,16 @@ impl Factors {
     pub async fn new_codes(&self, user: UserId, session: SessionId, client: &Client) -> Result<Vec<String>, Error> {
         self.sessions.require_fresh(session).await?;
         let (codes, hashes) = self.codes.make(user);
-        let entry = Entry::own(Event::RecoveryCodesMade, user, client, Millis::now()).session(session);
-        let replaced = self.store.replace_recovery_codes(user, &hashes, &[entry]).await?;
+        let now = Millis::now();
+        let entry = Entry::own(Event::RecoveryCodesMade, user, client, now).session(session);
+        let mails = self.told("new recovery codes were made, and the old ones are good no more", user, client, now);
+        let replaced = self.store.replace_recovery_codes(user, &hashes, &[entry], &mails).await?;
         if replaced { Ok(codes) } else { Err(Error::FactorMissing) }
+    }
+
+    /// What tells the owner by mail.
+    fn told(&self, what: &str, user: UserId, client: &Client, now: Millis) -> Vec<NewMail> {
+        self.mails.notice_that(what, Kind::FactorChanged, user, client, now)
     }
 
     /// Lets a device in without a code for a while.

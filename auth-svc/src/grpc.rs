@@ -1,5 +1,5 @@
 //! The surface: each handler converts, authorises, calls the domain and encodes. The proto's comments are the spec.
-//! What only admins may call is in `grpc/admin.rs` and `grpc/api_key.rs`, second factors in `grpc/factor.rs`, what is held
+//! What only admins may call is in `grpc/admin.rs` and `grpc/api_key.rs`, second factors in `grpc/factor.rs`, what goes by mail in `grpc/email.rs`, what is held
 //! about a person and its end in `grpc/account.rs`, what is converted how in `grpc/convert.rs`, the stream of revocations in
 //! `grpc/watch.rs`, and the ways to the other services in `grpc/profiles.rs` and `grpc/others.rs`.
 
@@ -29,6 +29,7 @@ mod account;
 mod admin;
 mod api_key;
 mod convert;
+mod email;
 mod factor;
 mod others;
 mod profiles;
@@ -37,6 +38,7 @@ mod watch;
 pub use account::AccountApi;
 pub use admin::AdminApi;
 pub use api_key::ApiKeyApi;
+pub use email::EmailApi;
 pub use factor::FactorApi;
 pub use others::Others;
 pub use profiles::UserService;
@@ -90,13 +92,15 @@ impl pb::auth_service_server::AuthService for AuthApi {
         let client = self.client_of(&request, request.get_ref().client.as_ref());
         let (device, binding) =
             (convert::device(&request, &request.get_ref().device_id), Binding::of(&Visit::of(&request)));
+        // Another's word is none: then the owner is told.
+        let known = request.get_ref().known_device && identity::service(&request, &[ServiceName::Gateway]).is_ok();
         let message = request.into_inner();
         let mut violations = Violations::default();
         let login = violations.check(Login::parse("login", &message.login));
         let password = violations.check(Password::parse("password", message.password));
         let device = violations.check(device);
         let ((login, password), device) = convert::both(violations, login.zip(password), device)?;
-        let attempt = Attempt { login, password: &password, device, binding };
+        let attempt = Attempt { login, password: &password, device, known, binding };
         let logged_in = self.accounts.login(&attempt, &client).await.map_err(Refusal::from);
         let outcome = if let Ok(LoggedIn::Challenged(_)) = logged_in { "challenged" } else { outcome(&logged_in) };
         metrics::counter!("switchboard_auth_logins_total", "outcome" => outcome).increment(1);

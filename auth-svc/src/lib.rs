@@ -19,6 +19,8 @@
 //! | `signing.rs` | the keys that sign access tokens, one after the other |
 //! | `token.rs`, `refresh.rs` | access tokens; refresh tokens and their successors |
 //! | `revocation.rs` | the feed that tells everyone which sessions have ended |
+//! | `mail.rs` | what goes by mail: what waits, its texts, its way to a server |
+//! | `reset.rs`, `verification.rs` | what the links in mails do: a new password; showing whose an address is |
 //! | `outbox.rs` | news for user-svc, until it arrives |
 //! | `store.rs` | what is kept, as a trait; `store/sqlite.rs` and `store/postgres.rs` keep it |
 //! | `upkeep.rs` | forgetting what has expired |
@@ -36,7 +38,7 @@ use mesh::{
     proto::auth::v1::{
         account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
         api_key_service_server::ApiKeyServiceServer, auth_service_server::AuthServiceServer,
-        factor_service_server::FactorServiceServer,
+        email_service_server::EmailServiceServer, factor_service_server::FactorServiceServer,
     },
     serve::{BindError, Listeners, bind, serve_secured},
     shutdown::Sequence,
@@ -63,12 +65,14 @@ mod fuzz;
 pub mod grpc;
 pub mod invitation;
 pub mod login;
+pub mod mail;
 pub mod operator;
 pub mod outbox;
 pub mod password;
 pub mod place;
 pub mod proof;
 pub mod refresh;
+pub mod reset;
 pub mod revocation;
 pub mod role;
 pub mod seal;
@@ -77,6 +81,7 @@ pub mod signing;
 pub mod store;
 pub mod token;
 mod upkeep;
+pub mod verification;
 
 pub use config::Config;
 
@@ -84,7 +89,8 @@ use account::Accounts;
 use audit::Failures;
 use deletion::Eraser;
 use factor::Factors;
-use grpc::{AccountApi, AdminApi, ApiKeyApi, AuthApi, FactorApi, Others, UserService};
+use grpc::{AccountApi, AdminApi, ApiKeyApi, AuthApi, EmailApi, FactorApi, Others, UserService};
+use mail::{Mailer, Mails, Post};
 use outbox::Outbox;
 use password::Passwords;
 use place::Places;
@@ -117,6 +123,9 @@ pub enum ServeError {
     /// The keys that sign access tokens cannot be had.
     #[error("the signing keys cannot be read: {0}")]
     Signing(#[source] error::Error),
+    /// Mail cannot be sent as it is set.
+    #[error("{0}")]
+    Mail(String),
     /// The pool of password threads cannot be started.
     #[error("the password pool cannot be started: {0}")]
     Passwords(Box<dyn std::error::Error + Send + Sync>),
@@ -151,6 +160,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let stop = CancellationToken::new();
     let _end = stop.clone().drop_guard();
     let telemetry = mesh::telemetry::init(&config.mesh.telemetry, NAME)?;
+    let post = Post::open(&auth.email, config.mesh.profile).map_err(ServeError::Mail)?;
     let awaited = Awaited::new(STORE);
     let ops = Ops::new(NAME, env!("CARGO_PKG_VERSION"), shutdown.clone())
         .probe(awaited.clone())
@@ -159,7 +169,8 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     // coming or going.
     let ops_stop = CancellationToken::new();
     let _ops_end = ops_stop.clone().drop_guard();
-    let ops = spawn_server("auth-svc-ops", listeners.ops, ops.router(), &config, None, &ops_stop);
+    let router = ops.router().merge(post.router());
+    let ops = spawn_server("auth-svc-ops", listeners.ops, router, &config, None, &ops_stop);
     let opening =
         store::open(&auth.store_url, &config.mesh.data, auth.store_readers, &auth.store, config.mesh.migrations());
     let store = tokio::select! {
@@ -168,7 +179,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
         () = shutdown.cancelled() => return Ok(()),
     };
     let operations = Operations { task: ops, stop: ops_stop, store: awaited };
-    let served = serve_with(&config, &store, listeners.grpc, operations, (shutdown.clone(), stop)).await;
+    let served = serve_with(&config, &store, post, listeners.grpc, operations, (shutdown.clone(), stop)).await;
     if served.is_err() {
         store.close().await;
     }
@@ -194,13 +205,14 @@ type Ended = Option<Result<(), JoinError>>;
 async fn serve_with(
     config: &Config,
     store: &Arc<dyn Store>,
+    post: Post,
     listener: TcpListener,
     operations: Operations,
     (shutdown, stop): (CancellationToken, CancellationToken),
 ) -> Result<Ended, ServeError> {
     let identity = Identity::new(ServiceName::Auth, &config.mesh)?;
     let keys = keys(config, store).await?;
-    let service = Service::new(config, store, &identity, &keys, &stop)?;
+    let service = Service::new(config, store, post, &identity, &keys, &stop)?;
     // What is revoked must be known before the first token is looked at.
     service.sessions.feed.load().await?;
     let mut workers = service.workers(config, store, &stop);
@@ -211,6 +223,7 @@ async fn serve_with(
     let limit = config.mesh.grpc.message_bytes_max;
     let accounts = AccountServiceServer::new(AccountApi(service.api.clone())).max_decoding_message_size(limit);
     let admin = AdminServiceServer::new(AdminApi(service.api.clone())).max_decoding_message_size(limit);
+    let email = EmailServiceServer::new(EmailApi(service.api.clone())).max_decoding_message_size(limit);
     let factors = FactorServiceServer::new(FactorApi(service.api.clone())).max_decoding_message_size(limit);
     let keys_api = ApiKeyServiceServer::new(ApiKeyApi(service.api.clone())).max_decoding_message_size(limit);
     let api = AuthServiceServer::from_arc(service.api).max_decoding_message_size(limit);
@@ -218,9 +231,11 @@ async fn serve_with(
         <AccountServiceServer<AccountApi> as NamedService>::NAME,
         <AdminServiceServer<AdminApi> as NamedService>::NAME,
         <ApiKeyServiceServer<ApiKeyApi> as NamedService>::NAME,
+        <EmailServiceServer<EmailApi> as NamedService>::NAME,
         <FactorServiceServer<FactorApi> as NamedService>::NAME,
     ];
     let routes = Routes::new(api).add_service(admin).add_service(keys_api).add_service(factors).add_service(accounts);
+    let routes = routes.add_service(email);
     let tls = identity.tls().cloned();
     let (router, health) =
         mesh::grpc::router_with::<AuthServiceServer<AuthApi>>(routes, &beside, identity, &config.mesh.grpc);
@@ -270,6 +285,7 @@ async fn serving(health: &Health, serving: bool) {
     health.set_serving::<AccountServiceServer<AccountApi>>(serving).await;
     health.set_serving::<AdminServiceServer<AdminApi>>(serving).await;
     health.set_serving::<ApiKeyServiceServer<ApiKeyApi>>(serving).await;
+    health.set_serving::<EmailServiceServer<EmailApi>>(serving).await;
     health.set_serving::<FactorServiceServer<FactorApi>>(serving).await;
 }
 
@@ -290,6 +306,7 @@ struct Service {
     api: Arc<AuthApi>,
     sessions: Arc<Sessions>,
     outbox: Arc<Outbox>,
+    mailer: Arc<Mailer>,
     eraser: Arc<Eraser>,
     failures: Arc<Failures>,
 }
@@ -298,6 +315,7 @@ impl Service {
     fn new(
         config: &Config,
         store: &Arc<dyn Store>,
+        post: Post,
         identity: &Arc<Identity>,
         keys: &KeyRing,
         stop: &CancellationToken,
@@ -328,9 +346,17 @@ impl Service {
         let profiles = UserService { clients, identity: identity.clone(), deadline: limits.patience };
         let outbox = Arc::new(Outbox::new(store.clone(), Arc::new(profiles), limits));
         let secret = mesh::keys::secret(mesh, "auth-seal")?;
+        let mails = Arc::new(Mails::new(store.clone(), post.limits()));
+        let mailer = Arc::new(post.mailer(store.clone(), &secret, auth.outbox().poll, &auth.mfa_issuer));
         let failures = Arc::new(Failures::default());
-        let factors =
-            Arc::new(Factors::new(store.clone(), sessions.clone(), failures.clone(), &secret, auth.factors()));
+        let factors = Arc::new(Factors::new(
+            store.clone(),
+            sessions.clone(),
+            failures.clone(),
+            mails.clone(),
+            &secret,
+            auth.factors(),
+        ));
         let accounts = Accounts {
             store: store.clone(),
             passwords: Passwords::start(auth.passwords(), &auth.rules()).map_err(ServeError::Passwords)?,
@@ -338,13 +364,14 @@ impl Service {
             failures: failures.clone(),
             factors,
             outbox: outbox.clone(),
+            mails,
             registration: auth.registration,
             invitations: auth.invitations(),
             api_keys: auth.api_keys(),
             deletion: auth.deletion(Duration::from_millis(mesh.identity.silence_ms_max)),
         };
         let api = AuthApi { accounts, sessions: sessions.clone(), places: Places::open(&auth.places)? };
-        Ok(Self { api: Arc::new(api), sessions, outbox, eraser: Arc::new(eraser), failures })
+        Ok(Self { api: Arc::new(api), sessions, outbox, mailer, eraser: Arc::new(eraser), failures })
     }
 
     /// The parts that run as long as the process.
@@ -353,6 +380,8 @@ impl Service {
         let (feed, outbox, outbox_stop) = (self.sessions.feed.clone(), self.outbox.clone(), stop.clone());
         workers.spawn(async move { feed.run().await });
         workers.spawn(async move { outbox.run(outbox_stop).await });
+        let (mailer, mailer_stop) = (self.mailer.clone(), stop.clone());
+        workers.spawn(async move { mailer.run(mailer_stop).await });
         let (eraser, eraser_stop) = (self.eraser.clone(), stop.clone());
         workers.spawn(async move { eraser.run(eraser_stop).await });
         let (failures, keep) = (self.failures.clone(), config.auth.audit_keep());

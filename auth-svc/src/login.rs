@@ -10,6 +10,7 @@ use crate::{
     audit::{Entry, Event},
     error::Error,
     factor::{Binding, Challenge},
+    mail::Kind,
     password::Password,
     proof::Method,
     session::{Client, SessionId, Tokens},
@@ -25,6 +26,8 @@ pub struct Attempt<'a> {
     pub password: &'a Password,
     /// The device, if a gateway knows it: it may be remembered.
     pub device: Option<Uuid>,
+    /// Whether that device has logged in to the account before, so that its owner need not be told.
+    pub known: bool,
     /// Where the attempt comes from; the second step must come from there too.
     pub binding: Binding,
 }
@@ -68,7 +71,7 @@ impl Accounts {
     /// Opens a session, or asks for the second factor. An unknown name costs what a wrong password costs.
     ///
     /// # Errors
-    /// [`Error::InvalidCredentials`], [`Error::AccountDisabled`], or [`Error::PasswordsBusy`].
+    /// [`Error::InvalidCredentials`], [`Error::AccountDisabled`], [`Error::EmailUnverified`], or [`Error::PasswordsBusy`].
     pub async fn login(&self, attempt: &Attempt<'_>, client: &Client) -> Result<LoggedIn, Error> {
         for _ in 0..RACES_MAX {
             let found = self.store.credentials(&attempt.login).await?;
@@ -79,15 +82,17 @@ impl Accounts {
             };
             let user = verified.account.id;
             self.refuse_disabled(&verified, Event::LoginPassword, client).await?;
+            self.refuse_unverified(&verified, client).await?;
             if !self.factors.lets_in(user, attempt.device).await? {
                 let asked = Entry::new(Event::LoginPassword, client, Millis::now()).on(user);
                 self.failures.record(self.store.as_ref(), asked.failed("a second factor was asked")).await?;
                 let (device, hash) = (&client.device, &verified.password_hash);
-                let challenge = self.factors.tickets.issue(user, device, attempt.binding, hash, rehash)?;
+                let (binding, known) = (attempt.binding, attempt.known);
+                let challenge = self.factors.tickets.issue(user, (device, known), binding, hash, rehash)?;
                 return Ok(LoggedIn::Challenged(challenge));
             }
-            let proofs = [Method::Password];
-            if let Some(opened) = self.open(&verified, rehash, &proofs, Event::LoginPassword, client).await? {
+            let (proofs, event) = ([Method::Password], Event::LoginPassword);
+            if let Some(opened) = self.open(&verified, rehash, &proofs, (event, attempt.known), client).await? {
                 return Ok(LoggedIn::Open(Box::new(opened)));
             }
         }
@@ -111,7 +116,8 @@ impl Accounts {
         // The name of the device was given in the first step.
         let client = Client { device: ticket.device.clone(), ..client.clone() };
         let proofs = [Method::Password, Method::Otp];
-        let opened = self.open(&credentials, ticket.rehash, &proofs, Event::LoginSecondFactor, &client).await?;
+        let how = (Event::LoginSecondFactor, ticket.known);
+        let opened = self.open(&credentials, ticket.rehash, &proofs, how, &client).await?;
         // The password was changed in this very moment.
         let opened = opened.ok_or(Error::TokenInvalid)?;
         if let Some(device) = completion.remember {
@@ -130,13 +136,23 @@ impl Accounts {
         Err(Error::AccountDisabled)
     }
 
+    /// Who knows the password is told that the address must be verified; nobody else is.
+    async fn refuse_unverified(&self, verified: &Credentials, client: &Client) -> Result<(), Error> {
+        let judged = self.require_verified(&verified.account);
+        if judged.is_err() {
+            let entry = Entry::new(Event::LoginPassword, client, Millis::now()).on(verified.account.id);
+            self.failures.record(self.store.as_ref(), entry.failed("the address is not verified")).await?;
+        }
+        judged
+    }
+
     /// Opens a session of an account whose password was right a moment ago; none when that has changed since.
     async fn open(
         &self,
         verified: &Credentials,
         rehash: Option<String>,
         proofs: &[Method],
-        event: Event,
+        (event, known): (Event, bool),
         client: &Client,
     ) -> Result<Option<SessionOpened>, Error> {
         let (now, user) = (Millis::now(), verified.account.id);
@@ -151,6 +167,7 @@ impl Accounts {
             audit: vec![Entry::own(event, user, client, now).session(id)],
             over_limit: Entry::own(Event::SessionOverLimit, user, client, now),
             kept: Entry::own(Event::AccountKept, user, client, now).session(id),
+            mails: if known { Vec::new() } else { self.mails.notice(Kind::NewDevice, user, client, now) },
         };
         match self.store.open_session(&opening).await? {
             Opened::PasswordChanged => Ok(None),

@@ -19,6 +19,10 @@ pub enum Purpose {
     SigningKey,
     /// Tickets between the two steps of a login, at the client.
     LoginTicket,
+    /// Tokens of links in mails, which are made of the mail's id.
+    MailToken,
+    /// Hashes of the addresses that mails went to lately, in the store.
+    MailRecipient,
 }
 
 impl Purpose {
@@ -29,6 +33,8 @@ impl Purpose {
             Self::RecoveryCode => b"recovery-code",
             Self::SigningKey => b"signing-key",
             Self::LoginTicket => b"login-ticket",
+            Self::MailToken => b"mail-token",
+            Self::MailRecipient => b"mail-recipient",
         }
     }
 

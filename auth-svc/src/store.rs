@@ -1,6 +1,6 @@
 //! What auth-svc keeps, as a trait whose docs are the contract; `store/contract.rs` holds every backend to it. What is about
 //! one noun alone is a trait of its own that this one includes (`store/invitations.rs`, `store/signing_keys.rs`,
-//! `store/api_keys.rs`, `store/person.rs`).
+//! `store/api_keys.rs`, `store/mails.rs`, `store/person.rs`).
 //! Every call that writes is one atomic step: all of it is on disk when it answers, or nothing of it happened. Callers
 //! give the time, so that a test can choose it. Only the files under `store/` name a database.
 
@@ -12,6 +12,7 @@ use crate::{
     audit::{Entry, Filter},
     factor::RecoveryHash,
     invitation::InvitationHash,
+    mail::NewMail,
     outbox::Delivery,
     proof::Method,
     refresh::RefreshHash,
@@ -25,6 +26,7 @@ mod backend;
 pub(crate) mod contract;
 mod factors;
 mod invitations;
+mod mails;
 mod moving;
 mod person;
 pub mod postgres;
@@ -35,6 +37,7 @@ pub use api_keys::{ApiKeyStore, KeyMade, NewApiKey, NewServiceAccount};
 pub use backend::{file, house, migrate, open, sqlite_file};
 pub use factors::{Factors, TotpAttempt, TotpConfirmation, TrustedDevice};
 pub use invitations::{InvitationStore, NewInvitation};
+pub use mails::{MailIssue, MailIssued, MailStore, NewMailToken, PasswordReset, Verification};
 pub use person::{
     AccessChange, AccessSet, Deletion, DeletionPlan, DeletionPlanned, Erased, KnownDevice, PersonStore, Side,
 };
@@ -103,6 +106,8 @@ pub struct NewAccount {
     pub delivery_due_at: Millis,
     /// The invitation that it is made with, if one is needed.
     pub invitation: Option<InvitationHash>,
+    /// What goes out by mail with it.
+    pub mails: Vec<NewMail>,
 }
 
 /// What came of making an account.
@@ -173,6 +178,8 @@ pub struct Opening {
     pub over_limit: Entry,
     /// Written when the account was to be deleted and stays by this.
     pub kept: Entry,
+    /// What tells of it by mail, unless the account has, or had lately, a session of this device and address.
+    pub mails: Vec<NewMail>,
 }
 
 /// What came of a login.
@@ -254,6 +261,8 @@ pub struct PasswordChange {
     pub revoked_until: Millis,
     /// Written when it is changed.
     pub audit: Vec<Entry>,
+    /// What tells of it by mail.
+    pub mails: Vec<NewMail>,
 }
 
 /// What came of a new password.
@@ -375,10 +384,10 @@ pub struct SessionCursor {
 /// backend with concurrent writers must therefore take the number from one row that it locks until it commits, never
 /// from a sequence.
 ///
-/// A call that takes audit entries writes them with what they tell of, and not at all when nothing was changed.
+/// A call that takes audit entries or mails writes them with what they tell of, and not at all when nothing was changed.
 #[async_trait]
 pub trait Store:
-    ApiKeyStore + InvitationStore + KeyStore + PersonStore + Send + Sync + std::fmt::Debug + 'static
+    ApiKeyStore + InvitationStore + KeyStore + MailStore + PersonStore + Send + Sync + std::fmt::Debug + 'static
 {
     /// Makes an account with its first session and the delivery of its profile (version 1 of its username), and uses its
     /// invitation up. Ids, usernames, emails and invitations are good once; of two calls at the same time for one of them,
@@ -414,7 +423,7 @@ pub trait Store:
     async fn open_session(&self, opening: &Opening) -> Stored<Opened>;
 
     /// Sets a new password, if the current one is still the one that was verified, ends all live sessions but one and
-    /// trusts no device any more.
+    /// trusts no device any more. Links for a new password that were mailed before are good no more.
     async fn change_password(&self, change: &PasswordChange) -> Stored<PasswordChanged>;
 
     /// Gives an account other roles; when it loses one, all of its live sessions end. The same roles change nothing.
@@ -490,8 +499,8 @@ pub trait Store:
     /// Counts a failed attempt and makes the delivery due at `until`. It may be gone already.
     async fn postpone_delivery(&self, user: UserId, version: i64, until: Millis) -> Stored<()>;
 
-    /// Forgets expired sessions, revocations, spent ids, trusted devices, invitations and API keys, at most `limit` of each; how many
-    /// went.
+    /// Forgets expired sessions, revocations, spent ids, trusted devices, invitations, API keys, and tokens and records of
+    /// mails, at most `limit` of each; how many went.
     async fn prune(&self, now: Millis, limit: u32) -> Stored<u64>;
 
     /// The second factors of an account; of one that is not there, none.
@@ -520,11 +529,17 @@ pub trait Store:
     async fn use_recovery_code(&self, user: UserId, hash: &RecoveryHash, audit: &[Entry]) -> Stored<bool>;
 
     /// Replaces all recovery codes; false, and nothing happens, when the account has no authenticator that counts.
-    async fn replace_recovery_codes(&self, user: UserId, hashes: &[RecoveryHash], audit: &[Entry]) -> Stored<bool>;
+    async fn replace_recovery_codes(
+        &self,
+        user: UserId,
+        hashes: &[RecoveryHash],
+        audit: &[Entry],
+        mails: &[NewMail],
+    ) -> Stored<bool>;
 
     /// Removes the authenticator, recovery codes and trusted devices; false, and nothing happens, when the account has
     /// none that counts.
-    async fn remove_totp(&self, user: UserId, audit: &[Entry]) -> Stored<bool>;
+    async fn remove_totp(&self, user: UserId, audit: &[Entry], mails: &[NewMail]) -> Stored<bool>;
 
     /// Trusts a device, or trusts it for longer. Devices over the account's limit are forgotten, the oldest first.
     async fn trust_device(&self, device: &TrustedDevice) -> Stored<()>;

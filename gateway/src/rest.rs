@@ -24,6 +24,7 @@ mod account;
 mod admin;
 mod api_keys;
 mod auth;
+mod email;
 mod factors;
 mod history;
 mod invitations;
@@ -57,6 +58,7 @@ pub(crate) fn routes(edge: &Arc<Edge>) -> OpenApiRouter<Arc<Edge>> {
     // An export is large, and a deletion is for once: who asks often is not their owner.
     let guarded = auth::password_routes()
         .merge(account::routes())
+        .merge(email::routes())
         .merge(factors::routes().route_layer(middleware::from_fn(layers::etag::etag)));
     OpenApiRouter::default()
         .merge(guarded.route_layer(limit(Class::Auth)))

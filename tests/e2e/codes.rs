@@ -1,6 +1,6 @@
 //! Every code of the catalogue can be reached, and stands in docs/errors.md. The `match` in [`reach`] is exhaustive, so a
 //! new code needs its proof here. Reauthentication and who may register are tested
-//! in `security.rs`, disabled accounts in `deletion.rs`. Five codes need a fault, which is injected: a process killed (`UNAVAILABLE`), one
+//! in `security.rs`, disabled accounts in `deletion.rs`, unverified addresses and no mail in `mails.rs`. Five codes need a fault, which is injected: a process killed (`UNAVAILABLE`), one
 //! halted (`DEADLINE_EXCEEDED`), a store damaged while it is open (`INTERNAL`), a reader that does not read
 //! (`SLOW_CONSUMER`) and a client from outside that calls too often (`RATE_LIMITED`).
 
@@ -48,6 +48,7 @@ async fn reach(reason: Reason, mesh: &Mesh) -> Option<Value> {
             ada.post("/auth/factors/totp", json!({})).await.ok(201);
             ada.post("/auth/factors/totp/confirm", json!({"code": "no code"})).await
         }
+        Reason::EmailTokenInvalid => api.post("/auth/email/verify", json!({"token": "garbage"})).await,
         Reason::Unauthorized => api.get("/rooms").await,
         Reason::TokenExpired => {
             let token = bad_tokens::expired(mesh, &ada);
@@ -73,6 +74,8 @@ async fn reach(reason: Reason, mesh: &Mesh) -> Option<Value> {
         Reason::UnsupportedMediaType => raw(&ada, "text/plain", "x").await,
         // Over gRPC alone, or by a fault: each has a test of its own below.
         Reason::AccountDisabled
+        | Reason::EmailDisabled
+        | Reason::EmailUnverified
         | Reason::RegistrationClosed
         | Reason::InvitationRequired
         | Reason::InvitationInvalid
@@ -118,7 +121,7 @@ async fn every_code_that_needs_no_fault_is_reached_from_outside() {
             reached += 1;
         }
     }
-    assert_eq!(reached, Reason::ALL.len() - 12, "twelve codes have tests of their own");
+    assert_eq!(reached, Reason::ALL.len() - 14, "fourteen codes have tests of their own");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    mesh::{Mesh, files},
+    mesh::{Mesh, files, get},
     rest::{Answer, Api, Person, unique},
     rpc::Rpc,
     socketio::Socket,
@@ -58,6 +58,13 @@ pub(crate) async fn walk(mesh: &Mesh) -> Vec<(&'static str, String)> {
     api.call(Method::GET, "/rooms", Some(&foreign), None).await.refused(401, "TOKEN_INVALID");
     drop(Rpc::new(mesh, Some(&foreign)).send(&room, &content, "").await);
     ada.call(Method::POST, "/auth/logout", None).await.ok(200);
+    post(&api, "/auth/password/forgot", None, json!({"email": email})).await.ok(202);
+    post(&api, "/auth/password/forgot", None, json!({"email": format!("{bio}@example.com")})).await.ok(202);
+    let mail_token = mailed(mesh).await;
+    let changed = unique("canary-changed");
+    let reset = json!({"token": mail_token, "newPassword": changed});
+    post(&api, "/auth/password/reset", None, reset.clone()).await.ok(200);
+    post(&api, "/auth/password/reset", None, reset).await.refused(403, "EMAIL_TOKEN_INVALID");
     let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
     vec![
         ("the password", password),
@@ -71,7 +78,19 @@ pub(crate) async fn walk(mesh: &Mesh) -> Vec<(&'static str, String)> {
         ("its successor", successor),
         ("the WS token", signature(&ws_token)),
         ("the client's address", ADDRESS.to_owned()),
+        ("the token of a mail", mail_token),
+        ("the password set by it", changed),
     ]
+}
+
+/// The token of the first mail for a new password.
+async fn mailed(mesh: &Mesh) -> String {
+    wait::until("the mail", async || {
+        let page = get(mesh.ports.auth_ops, "/mailbox")?.1;
+        let at = page.find("#reset-password=")? + "#reset-password=".len();
+        Some(page.get(at..at + 47)?.to_owned())
+    })
+    .await
 }
 
 async fn raw_body(ada: &Person, content: &str) -> Result<Answer, reqwest::Error> {

@@ -1,6 +1,6 @@
 //! End to end, through the real processes: every promise that clients are given, held against running binaries. The
 //! harness is `mesh.rs` (a Switchboard on free ports), `process.rs` (its processes), `stores.rs` (what they keep their data
-//! in), `rest.rs`, `rpc.rs` and `socketio.rs` (clients); every other module is proof, one area each. Measured times are printed, never judged.
+//! in), `rest.rs`, `rpc.rs` and `socketio.rs` (clients), `smtp.rs` (a server of mail); every other module is proof, one area each. Measured times are printed, never judged.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
@@ -10,6 +10,7 @@ mod mesh;
 mod process;
 mod rest;
 mod rpc;
+mod smtp;
 mod socketio;
 mod stores;
 mod wait;
@@ -33,6 +34,7 @@ mod kills;
 mod live;
 mod logout;
 mod logs;
+mod mails;
 mod membership;
 mod messages;
 mod metrics;

@@ -107,6 +107,7 @@ async fn every_process_shows_the_metrics_of_the_page_with_their_labels_and_no_ot
         ("auth-svc", "rpc_server_duration_seconds"),
         ("auth-svc", "switchboard_auth_registrations_total"),
         ("auth-svc", "switchboard_auth_logins_total"),
+        ("auth-svc", "switchboard_auth_mails_total"),
         ("auth-svc", "switchboard_auth_passwords_waiting"),
         ("auth-svc", "switchboard_auth_passwords_wait_seconds"),
         ("auth-svc", "switchboard_revocations_heard_timestamp_seconds"),

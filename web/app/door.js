@@ -1,7 +1,8 @@
-// Logging in and registering. Owns the three forms; what a login leads to is main.js's matter.
+// Logging in, registering, and a forgotten password. Owns the forms; what a login leads to is main.js's matter, and so is
+// which link of a mail led here.
 
 import { byTestId, find, fromTemplate } from './dom.js';
-import { attempt, hideError, showError } from './notice.js';
+import { attempt, hideError, showError, showNews } from './notice.js';
 import { SwitchboardError } from '../sdk/switchboard.js';
 
 /** @import { Switchboard } from '../sdk/switchboard.js' */
@@ -9,6 +10,7 @@ import { SwitchboardError } from '../sdk/switchboard.js';
 /**
  * @typedef {object} DoorHandlers
  * @property {(keep: boolean, login: (client: Switchboard) => Promise<unknown>) => Promise<void>} open
+ * @property {Switchboard} client For what needs no login.
  */
 
 /**
@@ -17,6 +19,61 @@ import { SwitchboardError } from '../sdk/switchboard.js';
  */
 export function showDoor(root, handlers) {
   showForm(root, handlers, 'login');
+}
+
+/**
+ * The form for a new password, for who followed the link of a mail.
+ * @param {HTMLElement} root
+ * @param {DoorHandlers} handlers
+ * @param {string} token
+ */
+export function showReset(root, handlers, token) {
+  showPlain(root, handlers, 'reset', 'password', async (password) => {
+    await handlers.client.resetPassword(token, password);
+    return 'The new password counts. Log in with it.';
+  });
+}
+
+/**
+ * A form with one field, which leads back to logging in with some news.
+ * @param {HTMLElement} root
+ * @param {DoorHandlers} handlers
+ * @param {'forgot' | 'reset'} kind
+ * @param {'email' | 'password'} field
+ * @param {(given: string) => Promise<string>} send
+ */
+function showPlain(root, handlers, kind, field, send) {
+  hideError();
+  const view = fromTemplate(`${kind}-view`);
+  root.replaceChildren(view);
+  const form = /** @type {HTMLFormElement} */ (byTestId(view, `${kind}-form`));
+  byTestId(view, 'back-to-login').addEventListener('click', () => showForm(root, handlers, 'login'));
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    const given = String(new FormData(form).get(field) ?? '');
+    attempt(find(form, 'button.primary'), async () => {
+      try {
+        const news = await send(field === 'email' ? given.trim() : given);
+        showForm(root, handlers, 'login');
+        showNews(news);
+      } catch (failure) {
+        markInvalid(form, [field]);
+        throw failure;
+      }
+    });
+  });
+  byTestId(view, field).focus();
+}
+
+/**
+ * @param {HTMLElement} root
+ * @param {DoorHandlers} handlers
+ */
+function showForgot(root, handlers) {
+  showPlain(root, handlers, 'forgot', 'email', async (email) => {
+    await handlers.client.forgotPassword(email);
+    return 'If an account has this address, a mail with a link is on its way.';
+  });
 }
 
 /**
@@ -32,6 +89,7 @@ function showForm(root, handlers, kind) {
   const form = /** @type {HTMLFormElement} */ (byTestId(view, `${kind}-form`));
   const other = kind === 'login' ? 'register' : 'login';
   byTestId(view, `switch-to-${other}`).addEventListener('click', () => showForm(root, handlers, other));
+  if (kind === 'login') byTestId(view, 'forgot-password').addEventListener('click', () => showForgot(root, handlers));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     submit(form, handlers, kind);

@@ -3,9 +3,9 @@
 
 import { Switchboard } from '../sdk/switchboard.js';
 import { showChat } from './chat.js';
-import { showDoor } from './door.js';
+import { showDoor, showReset } from './door.js';
 import { find } from './dom.js';
-import { showError } from './notice.js';
+import { describe, showError, showNews } from './notice.js';
 import { loginStorage } from './storage.js';
 
 const root = find(document, '#app');
@@ -18,17 +18,44 @@ function clientIn(storage) {
   return new Switchboard({ storage, deviceStorage: localStorage, outboxStorage: sessionStorage });
 }
 
+/** What the door leads to, and what it calls. @type {import('./door.js').DoorHandlers} */
+const handlers = {
+  open: async (keep, login) => {
+    const client = clientIn(keep ? localStorage : sessionStorage);
+    await login(client);
+    enterChat(client);
+  },
+  get client() {
+    return clientIn(sessionStorage);
+  },
+};
+
 /** @param {string} [why] */
 function enterDoor(why) {
   history.replaceState(null, '', location.pathname);
-  showDoor(root, {
-    open: async (keep, login) => {
-      const client = clientIn(keep ? localStorage : sessionStorage);
-      await login(client);
-      enterChat(client);
-    },
-  });
+  showDoor(root, handlers);
   if (why !== undefined) showError(why);
+}
+
+/**
+ * What the link of a mail is for, if one led here. Its token does not stay in the address.
+ * @returns {{action: string, token: string} | null}
+ */
+function mailedLink() {
+  const [, action, token] = /^#(reset-password|verify-email)=(sbl_[\w-]+)$/.exec(location.hash) ?? [];
+  if (action === undefined) return null;
+  history.replaceState(null, '', location.pathname);
+  return { action, token };
+}
+
+/** Shows by the token of a mail whose an address is, and says what came of it. @param {string} token */
+async function verify(token) {
+  try {
+    await handlers.client.verifyEmail(token);
+    showNews('Your email address is verified.');
+  } catch (failure) {
+    showError(describe(failure));
+  }
 }
 
 /** @param {Switchboard} client */
@@ -56,5 +83,8 @@ function enterChat(client) {
 }
 
 const client = clientIn(loginStorage());
-if (client.user === null) enterDoor();
+const link = mailedLink();
+if (link?.action === 'reset-password') showReset(root, handlers, link.token);
+else if (client.user === null) enterDoor();
 else enterChat(client);
+if (link?.action === 'verify-email') verify(link.token);

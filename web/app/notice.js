@@ -16,6 +16,9 @@ const WORDS = {
   INTERNAL: 'Something went wrong on the server. Please try again.',
   RATE_LIMITED: 'That was a little too fast. Please try again in a moment.',
   INVALID_CREDENTIALS: 'No account with this name and password.',
+  EMAIL_TOKEN_INVALID: 'This link is not good any more: it was used, or it is too old. Ask for another one.',
+  EMAIL_UNVERIFIED: 'Follow the link in the mail that was sent to you first, then log in.',
+  EMAIL_DISABLED: 'No mail is sent here. Whoever runs this installation can help.',
   ACCOUNT_EXISTS: 'This username or email is taken already.',
   ROOM_NOT_FOUND: 'This room does not exist, or it is private.',
   USER_NOT_FOUND: 'There is nobody with this id.',
@@ -34,6 +37,17 @@ export function showError(failure) {
   shown = make('div', { class: 'notice', role: 'alert', 'data-testid': 'error' }, make('span', {}, describe(failure)), dismiss);
   if (failure instanceof SwitchboardError) shown.dataset.code = failure.code;
   slot?.append(shown);
+}
+
+/**
+ * Tells something good in the same place.
+ * @param {string} sentence
+ */
+export function showNews(sentence) {
+  showError(sentence);
+  shown?.setAttribute('role', 'status');
+  shown?.setAttribute('data-testid', 'news');
+  shown?.classList.add('good');
 }
 
 export function hideError() {

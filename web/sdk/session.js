@@ -112,6 +112,16 @@ export class SessionKeeper {
     return session.user;
   }
 
+  /**
+   * A call for which nobody need be logged in and that opens no session.
+   * @param {string} path
+   * @param {Record<string, unknown>} body
+   * @returns {Promise<void>}
+   */
+  async ask(path, body) {
+    await call(this.#options, 'POST', path, { body });
+  }
+
   /** @returns {string | undefined} */
   #deviceToken() {
     try {

@@ -128,6 +128,45 @@ export class Switchboard extends Emitter {
   }
 
   /**
+   * Has a link for a new password mailed to the account with this address. The answer is the same when there is none.
+   * @param {string} email
+   * @returns {Promise<void>}
+   */
+  forgotPassword(email) {
+    return this.#session.ask('/auth/password/forgot', { email });
+  }
+
+  /**
+   * Sets a new password; every session of the account ends, and nobody is logged in by it.
+   * @param {string} token Of the mailed link, behind `#reset-password=`.
+   * @param {string} newPassword
+   * @returns {Promise<void>}
+   * @throws {SwitchboardError} EMAIL_TOKEN_INVALID when the link was used or has expired.
+   */
+  resetPassword(token, newPassword) {
+    return this.#session.ask('/auth/password/reset', { token, newPassword });
+  }
+
+  /**
+   * Shows that an address is its account's.
+   * @param {string} token Of the mailed link, behind `#verify-email=`.
+   * @returns {Promise<void>}
+   * @throws {SwitchboardError} EMAIL_TOKEN_INVALID when the link was used or has expired.
+   */
+  verifyEmail(token) {
+    return this.#session.ask('/auth/email/verify', { token });
+  }
+
+  /**
+   * Has another link mailed that shows whose an address is. The answer is the same when there is no such account.
+   * @param {string} email
+   * @returns {Promise<void>}
+   */
+  resendVerification(email) {
+    return this.#session.ask('/auth/email/verify/resend', { email });
+  }
+
+  /**
    * Ends the session, on the server too. Here it is over even when the server cannot be told, which rejects.
    * @returns {Promise<void>}
    */

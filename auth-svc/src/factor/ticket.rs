@@ -74,6 +74,9 @@ pub struct Ticket {
     user: Uuid,
     /// The device's name for the list of sessions.
     pub device: String,
+    /// Whether it has logged in to the account before.
+    #[serde(default)]
+    pub known: bool,
     binding: Binding,
     /// Of the password's hash: a ticket is worth nothing once the password has changed.
     password: [u8; 32],
@@ -123,7 +126,7 @@ impl Tickets {
     pub fn issue(
         &self,
         user: UserId,
-        device: &str,
+        (device, known): (&str, bool),
         binding: Binding,
         password_hash: &str,
         rehash: Option<String>,
@@ -131,6 +134,7 @@ impl Tickets {
         let ticket = Ticket {
             user: user.0,
             device: device.to_owned(),
+            known,
             binding,
             password: fingerprint(password_hash.as_bytes()),
             rehash,
@@ -175,18 +179,19 @@ mod tests {
     fn a_ticket_reads_back_where_it_was_given_to_and_nowhere_else() {
         let tickets = Tickets::new(&[7; 32], Duration::from_mins(5));
         let (user, here) = (UserId(Uuid::now_v7()), binding("192.0.2.1", "a phone"));
-        let given = tickets.issue(user, "Ada's phone", here, "hash-1", Some("hash-2".into())).expect("made");
+        let given = tickets.issue(user, ("Ada's phone", true), here, "hash-1", Some("hash-2".into())).expect("made");
         let ticket = tickets.read(&given.ticket, here).expect("good");
         assert_eq!(
             (ticket.user(), ticket.device.as_str(), ticket.rehash.as_deref()),
             (user, "Ada's phone", Some("hash-2"))
         );
-        assert!(ticket.is_of_password("hash-1") && !ticket.is_of_password("hash-2"));
+        assert!(ticket.known && ticket.is_of_password("hash-1") && !ticket.is_of_password("hash-2"));
         for elsewhere in [binding("192.0.2.2", "a phone"), binding("192.0.2.1", "another"), binding("", "")] {
             assert!(matches!(tickets.read(&given.ticket, elsewhere), Err(Error::TokenInvalid)));
         }
         let cut = &given.ticket[..given.ticket.len() - 1];
-        let foreign = Tickets::new(&[8; 32], Duration::from_mins(5)).issue(user, "", here, "", None).expect("made");
+        let foreign =
+            Tickets::new(&[8; 32], Duration::from_mins(5)).issue(user, ("", false), here, "", None).expect("made");
         for bad in ["", "sbm_", "sbm_AAAA", &given.ticket[4..], cut, &foreign.ticket, &"sbm_A".repeat(100_000)] {
             assert!(matches!(tickets.read(bad, here), Err(Error::TokenInvalid)), "{bad:.40}");
         }
@@ -196,7 +201,7 @@ mod tests {
     fn a_ticket_expires() {
         let tickets = Tickets::new(&[7; 32], Duration::ZERO);
         let here = binding("::1", "");
-        let given = tickets.issue(UserId(Uuid::now_v7()), "", here, "hash-1", None).expect("made");
+        let given = tickets.issue(UserId(Uuid::now_v7()), ("", false), here, "hash-1", None).expect("made");
         assert!(matches!(tickets.read(&given.ticket, here), Err(Error::TokenExpired)));
     }
 

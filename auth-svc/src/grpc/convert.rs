@@ -196,6 +196,7 @@ pub(super) fn account(account: Account) -> pb::Account {
         create_time: Some(account.created_at.into()),
         update_time: Some(account.updated_at.into()),
         disable_time: account.disabled_at.map(Into::into),
+        email_verify_time: account.email_verified_at.map(Into::into),
     }
 }
 

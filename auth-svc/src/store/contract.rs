@@ -23,6 +23,7 @@ pub(crate) mod edges;
 pub(crate) mod ends;
 pub(crate) mod factors;
 pub(crate) mod invitations;
+pub(crate) mod mails;
 pub(crate) mod outbox;
 pub(crate) mod person;
 pub(crate) mod proofs;
@@ -129,6 +130,19 @@ macro_rules! store_contract {
                 a_postponed_delivery_counts_its_attempts
                 only_the_first_delivery_of_an_account_is_claimed
             ]
+            mails: [
+                a_mail_waits_as_it_was_given_until_it_is_seen_to
+                no_more_mails_wait_than_may
+                mails_go_with_what_they_tell_of
+                of_a_login_from_where_the_account_is_known_nobody_is_told
+                an_account_and_an_address_get_so_many_mails_and_one_that_goes_again_is_no_other
+                a_token_sets_a_new_password_once_and_ends_everything
+                a_token_that_went_out_before_a_new_password_is_good_no_more
+                a_token_verifies_an_address_once
+                of_racing_uses_of_one_token_one_is_first
+                racing_workers_claim_each_mail_once
+                tokens_and_records_are_forgotten_and_go_with_their_account
+            ]
             person: [
                 nobody_logs_in_to_a_disabled_account_until_it_is_enabled
                 a_deletion_ends_sessions_and_keys_and_keeps_its_first_time
@@ -198,6 +212,7 @@ pub(crate) fn account(name: &str) -> NewAccount {
         created_at: NOW,
         delivery_due_at: NOW.plus(MINUTE),
         invitation: None,
+        mails: Vec::new(),
     }
 }
 
@@ -248,6 +263,7 @@ pub(crate) fn opening(account: &NewAccount, session: &NewSession) -> super::Open
         audit: vec![entry(Event::LoginPassword, session.created_at).on(account.id)],
         over_limit: entry(Event::SessionOverLimit, session.created_at).on(account.id),
         kept: entry(Event::AccountKept, session.created_at).on(account.id),
+        mails: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use mesh::time::Millis;
 
-use crate::{account::UserId, audit::Entry, factor::RecoveryHash};
+use crate::{account::UserId, audit::Entry, factor::RecoveryHash, mail::NewMail};
 
 /// The second factors of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct TotpConfirmation {
     pub now: Millis,
     /// Written when it counts.
     pub audit: Vec<Entry>,
+    /// What tells of it by mail.
+    pub mails: Vec<NewMail>,
 }
 
 /// What came of a try to give a code.

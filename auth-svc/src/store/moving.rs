@@ -1,6 +1,6 @@
 //! The tables of auth-svc as records, the same from SQLite and from PostgreSQL. Sessions, their revocations and the
 //! deliveries that have not arrived go along, so that nobody has to log in again where the keys go along too, and so do
-//! second factors, whose secrets open with those keys alone, and the audit log, to which rows are only ever added; spent
+//! second factors, whose secrets open with those keys alone, mails that wait, and the audit log, to which rows are only ever added; spent
 //! WebSocket tokens do not, because they are over within a minute.
 
 use mesh::moving::{Kind, Type};
@@ -24,6 +24,7 @@ pub(super) const KINDS: &[Kind] = &[
             ("created_at", Type::Number),
             ("updated_at", Type::Number),
             ("disabled_at", Type::Number),
+            ("email_verified_at", Type::Number),
         ],
     },
     Kind {
@@ -189,6 +190,51 @@ pub(super) const KINDS: &[Kind] = &[
             ("place", Type::Text),
             ("attempts", Type::Number),
             ("due_at", Type::Number),
+        ],
+    },
+    Kind {
+        name: "mail",
+        table: "mails",
+        key: &["id"],
+        one: false,
+        fields: &[
+            ("id", Type::Id),
+            ("kind", Type::Text),
+            ("user_id", Type::Id),
+            ("address", Type::Text),
+            ("details", Type::Text),
+            ("slot", Type::Text),
+            ("created_at", Type::Number),
+            ("attempts", Type::Number),
+            ("due_at", Type::Number),
+            ("expires_at", Type::Number),
+        ],
+    },
+    Kind {
+        name: "mail_token",
+        table: "mail_tokens",
+        key: &["hash"],
+        one: false,
+        fields: &[
+            ("hash", Type::Bytes),
+            ("purpose", Type::Text),
+            ("user_id", Type::Id),
+            ("address", Type::Text),
+            ("expires_at", Type::Number),
+        ],
+    },
+    Kind {
+        name: "mail_record",
+        table: "mail_records",
+        key: &["id"],
+        one: false,
+        fields: &[
+            ("id", Type::Id),
+            ("user_id", Type::Id),
+            ("recipient", Type::Bytes),
+            ("asked", Type::Flag),
+            ("at", Type::Number),
+            ("expires_at", Type::Number),
         ],
     },
     Kind {

@@ -22,6 +22,7 @@ use crate::{
     account::{Account, Email, Login, UserId, Username},
     audit::{Entry, Filter},
     factor::RecoveryHash,
+    mail::NewMail,
     outbox::Delivery,
     proof::Method,
     revocation::RevocationPage,
@@ -34,6 +35,7 @@ mod audit;
 mod ends;
 mod factors;
 mod invitations;
+mod mails;
 mod outbox;
 mod person;
 mod rows;
@@ -250,12 +252,18 @@ impl Store for PostgresStore {
         Ok(run!(self.calls, transaction, db => factors::use_recovery_code(db, user, hash, audit))?)
     }
 
-    async fn replace_recovery_codes(&self, user: UserId, hashes: &[RecoveryHash], audit: &[Entry]) -> Stored<bool> {
-        Ok(run!(self.calls, transaction, db => factors::replace_recovery_codes(db, user, hashes, audit))?)
+    async fn replace_recovery_codes(
+        &self,
+        user: UserId,
+        hashes: &[RecoveryHash],
+        audit: &[Entry],
+        mails: &[NewMail],
+    ) -> Stored<bool> {
+        Ok(run!(self.calls, transaction, db => factors::replace_recovery_codes(db, user, hashes, audit, mails))?)
     }
 
-    async fn remove_totp(&self, user: UserId, audit: &[Entry]) -> Stored<bool> {
-        Ok(run!(self.calls, transaction, db => factors::remove(db, user, audit))?)
+    async fn remove_totp(&self, user: UserId, audit: &[Entry], mails: &[NewMail]) -> Stored<bool> {
+        Ok(run!(self.calls, transaction, db => factors::remove(db, user, audit, mails))?)
     }
 
     async fn trust_device(&self, device: &TrustedDevice) -> Stored<()> {

@@ -21,6 +21,7 @@ use crate::{
     account::{Account, Email, Login, UserId, Username},
     audit::{Entry, Filter},
     factor::RecoveryHash,
+    mail::NewMail,
     outbox::Delivery,
     proof::Method,
     revocation::RevocationPage,
@@ -33,6 +34,7 @@ mod audit;
 mod ends;
 mod factors;
 mod invitations;
+mod mails;
 mod outbox;
 mod person;
 mod rows;
@@ -252,12 +254,18 @@ impl Store for SqliteStore {
         factors::use_recovery_code(self.write().await?, user, hash, audit).await
     }
 
-    async fn replace_recovery_codes(&self, user: UserId, hashes: &[RecoveryHash], audit: &[Entry]) -> Stored<bool> {
-        factors::replace_recovery_codes(self.write().await?, user, hashes, audit).await
+    async fn replace_recovery_codes(
+        &self,
+        user: UserId,
+        hashes: &[RecoveryHash],
+        audit: &[Entry],
+        mails: &[NewMail],
+    ) -> Stored<bool> {
+        factors::replace_recovery_codes(self.write().await?, user, hashes, audit, mails).await
     }
 
-    async fn remove_totp(&self, user: UserId, audit: &[Entry]) -> Stored<bool> {
-        factors::remove(self.write().await?, user, audit).await
+    async fn remove_totp(&self, user: UserId, audit: &[Entry], mails: &[NewMail]) -> Stored<bool> {
+        factors::remove(self.write().await?, user, audit, mails).await
     }
 
     async fn trust_device(&self, device: &TrustedDevice) -> Stored<()> {

@@ -20,7 +20,7 @@ fn code(app: &Totp, steps: i64) -> String {
     app.generate(secs).to_string()
 }
 
-async fn guarded(auth: &Auth, member: &Member) -> (Totp, Vec<String>) {
+pub(crate) async fn guarded(auth: &Auth, member: &Member) -> (Totp, Vec<String>) {
     let mut client = FactorServiceClient::new(auth.channel());
     let started = client.start_totp(member.says(pb::StartTotpRequest {})).await.expect("started").into_inner();
     let app = app(&started.secret);

@@ -8,6 +8,7 @@ mod api_keys;
 mod deletion;
 mod factors;
 mod harness;
+mod mails;
 mod outbox;
 mod process;
 mod replicas;

@@ -23,10 +23,11 @@ const ABOUT: &str = "Accounts, people, rooms and messages. The same routes are s
     Live delivery is over Socket.IO at the path `/socket`; `GET /api/auth/ws-token` gives the token for it.";
 
 /// The areas, in the order of the page.
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("Accounts", "Register, log in and out, tokens, the caller's own profile"),
     ("Sessions", "The caller's logins on their devices"),
     ("Second factor", "The caller's authenticator app, recovery codes and remembered devices"),
+    ("Email", "A forgotten password, and whose an address is: links with tokens that are good once"),
     ("Users", "People as others see them"),
     ("Rooms", "Rooms and their members"),
     ("Messages", "History, and sending once"),

@@ -20,6 +20,8 @@ pub(crate) struct User {
     username: String,
     /// At most 254 characters.
     email: String,
+    /// Whether its owner has shown that the address is theirs.
+    email_verified: bool,
     /// At most 100 characters; may be empty.
     first_name: String,
     /// At most 100 characters; may be empty.
@@ -54,6 +56,7 @@ impl User {
             name: full_name(&profile.first_name, &profile.last_name, &account.username),
             username: account.username,
             email: account.email,
+            email_verified: account.email_verify_time.is_some(),
             first_name: profile.first_name,
             last_name: profile.last_name,
             bio: profile.bio,
@@ -76,6 +79,10 @@ pub(crate) struct Account {
     username: String,
     /// The address to log in with.
     email: String,
+    /// When its owner showed that the address is theirs; absent while they have not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    email_verified_at: Option<Millis>,
     /// The roles that access tokens carry.
     roles: Vec<String>,
     /// When the account was made.
@@ -96,6 +103,7 @@ impl From<auth::Account> for Account {
             id: account.id,
             username: account.username,
             email: account.email,
+            email_verified_at: account.email_verify_time.map(Millis::from),
             roles: account.roles,
             created_at: time(account.create_time),
             updated_at: time(account.update_time),
@@ -227,6 +235,7 @@ mod tests {
             create_time: Some(Millis(1_000).into()),
             update_time: Some(Millis(2_000).into()),
             disable_time: None,
+            email_verify_time: None,
         }
     }
 
@@ -245,7 +254,7 @@ mod tests {
         assert_eq!(
             serde_json::to_value(User::new(account(), Some(profile))).expect("JSON"),
             serde_json::json!({
-                "id": "u1", "username": "ada", "email": "ada@example.com", "firstName": "Ada", "lastName": "Lovelace",
+                "id": "u1", "username": "ada", "email": "ada@example.com", "emailVerified": false, "firstName": "Ada", "lastName": "Lovelace",
                 "name": "Ada Lovelace", "bio": "", "avatarUrl": "", "preferences": {"theme": "dark"}, "roles": ["user"],
                 "createdAt": "1970-01-01T00:00:01.000Z", "updatedAt": "1970-01-01T00:00:03.000Z",
             })

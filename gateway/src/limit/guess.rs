@@ -93,6 +93,8 @@ enum Subject {
     Device(Uuid),
     /// A session that is asked for its password.
     Session(Uuid),
+    /// An address that somebody asks mails for, written like a name.
+    Mail(String),
 }
 
 /// The failures of one subject.
@@ -150,11 +152,37 @@ impl Guesses {
         if let Some(device) = device {
             return self.begin(vec![(Subject::Device(device), self.limits.device)], now);
         }
+        let name = Subject::Name(small(name));
+        self.begin(vec![(name, self.limits.account), self.stranger(address)?], now)
+    }
+
+    /// Begins to ask for a mail to an address: as often as guessing at its account, and no oftener.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` with the time to wait.
+    pub(crate) fn mail(&self, address: IpAddr, to: &str) -> Result<Attempt, Refusal> {
+        if !self.enabled {
+            return Ok(Attempt::default());
+        }
+        let to = Subject::Mail(small(to));
+        self.begin(vec![(to, self.limits.account), self.stranger(address)?], Instant::now())
+    }
+
+    /// Begins to use the token of a mail.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` with the time to wait.
+    pub(crate) fn link(&self, address: IpAddr) -> Result<Attempt, Refusal> {
+        if !self.enabled {
+            return Ok(Attempt::default());
+        }
+        self.begin(vec![self.stranger(address)?], Instant::now())
+    }
+
+    /// What is counted of somebody whom no device vouches for.
+    fn stranger(&self, address: IpAddr) -> Result<(Subject, Patience), Refusal> {
         self.strangers.check().map_err(|not_until| refusal(not_until.wait_time_from(self.clock.now())))?;
-        let name = name.trim().chars().take(LOGIN_CHARS_MAX).flat_map(char::to_lowercase).collect();
-        let subjects =
-            vec![(Subject::Name(name), self.limits.account), (Subject::Address(block(address)), self.limits.address)];
-        self.begin(subjects, now)
+        Ok((Subject::Address(block(address)), self.limits.address))
     }
 
     /// Begins an attempt to prove a session's password.
@@ -210,6 +238,11 @@ impl Guesses {
     }
 }
 
+/// A name as one of those that differ only in case and blanks, cut.
+fn small(name: &str) -> String {
+    name.trim().chars().take(LOGIN_CHARS_MAX).flat_map(char::to_lowercase).collect()
+}
+
 fn refusal(wait: Duration) -> Refusal {
     Refusal::new(Reason::RateLimited, "Too many failed attempts; try again later").with_retry_after(wait)
 }
@@ -244,11 +277,19 @@ impl Attempt {
         }
     }
 
-    /// Settles it by what came of it: a wrong password alone is a failure.
+    /// Settles it where asking alone counts, whatever comes of it; not what nobody took.
+    pub(crate) fn asked<T>(self, result: &Result<T, crate::error::ErrorObject>) {
+        match result {
+            Ok(_) => drop(self),
+            Err(_) => self.undecided(),
+        }
+    }
+
+    /// Settles it by what came of it: a wrong password or token alone is a failure.
     pub(crate) fn settled<T>(self, result: &Result<T, crate::error::ErrorObject>) {
         match result {
             Ok(_) => self.succeeded(),
-            Err(error) if error.code == Reason::InvalidCredentials => drop(self),
+            Err(error) if matches!(error.code, Reason::InvalidCredentials | Reason::EmailTokenInvalid) => drop(self),
             Err(_) => self.undecided(),
         }
     }
@@ -343,6 +384,28 @@ mod tests {
             .login_at(now, ip(1), "ada", Some(Uuid::new_v4()))
             .expect("a known device behind the same address")
             .succeeded();
+    }
+
+    #[test]
+    fn who_asks_for_mails_to_an_address_waits_after_some_and_its_owner_logs_in_all_the_same() {
+        let guesses = guesses();
+        for _ in 0..5 {
+            drop(guesses.mail(ip(1), "ada@example.org").expect("free"));
+        }
+        let wait = wait_of(guesses.mail(ip(2), " ADA@example.org"));
+        assert!(wait <= Duration::from_secs(1) && !wait.is_zero(), "{wait:?}");
+        drop(guesses.mail(ip(1), "bob@example.org").expect("another address"));
+        guesses.login_at(Instant::now(), ip(3), "ada@example.org", None).expect("logging in is not asking").succeeded();
+    }
+
+    #[test]
+    fn who_tries_tokens_is_held() {
+        let guesses = guesses();
+        for _ in 0..100 {
+            drop(guesses.link(ip(1)).expect("free"));
+        }
+        assert!(guesses.link(ip(1)).is_err());
+        guesses.link(ip(2)).expect("elsewhere").succeeded();
     }
 
     #[test]

@@ -136,7 +136,8 @@ impl FromFields for Register {
     responses(
         (status = 201, description = "The account, logged in", body = Authenticated),
         (status = 403, body = ErrorObject,
-         description = "REGISTRATION_CLOSED, INVITATION_REQUIRED or INVITATION_INVALID, by what the operator has set"),
+         description = "REGISTRATION_CLOSED, INVITATION_REQUIRED or INVITATION_INVALID, by what the operator has set; EMAIL_UNVERIFIED \
+                        when the account is made and its address must be verified before anybody logs in"),
     ))]
 async fn register(
     State(edge): Shared,

@@ -26,6 +26,7 @@ async fn registering_logging_in_and_out_answer_as_the_contract_says() {
         "id",
         "username",
         "email",
+        "emailVerified",
         "firstName",
         "lastName",
         "name",

@@ -110,6 +110,7 @@ pub(crate) async fn what_changes_something_is_written_with_its_entry(store: Arc<
         now: NOW,
         revoked_until: NOW,
         audit: vec![entry(Event::PasswordChanged, NOW.plus(4 * MINUTE))],
+        mails: Vec::new(),
     };
     store.change_password(&change).await.expect("changed");
     let other = crate::store::NewAccount { password_hash: "hash-2".to_owned(), ..ada.clone() };
@@ -149,6 +150,7 @@ pub(crate) async fn what_changes_nothing_writes_no_entry(store: Arc<dyn Store>) 
         now: NOW,
         revoked_until: NOW,
         audit: entries.to_vec(),
+        mails: Vec::new(),
     };
     store.change_password(&stale).await.expect("judged");
     store.end_other_sessions(ada.id, first.id, NOW, NOW, &entries).await.expect("judged");

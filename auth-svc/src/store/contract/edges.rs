@@ -127,6 +127,7 @@ pub(crate) async fn what_nobody_has_is_missing_everywhere_alike(store: Arc<dyn S
             now: NOW,
             revoked_until: NOW,
             audit: Vec::new(),
+            mails: Vec::new(),
         };
         assert_eq!(store.change_password(&change).await.expect("judged"), PasswordChanged::Stale);
     }

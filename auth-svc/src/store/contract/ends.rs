@@ -76,6 +76,7 @@ fn change(user_id: crate::account::UserId, keep: SessionId) -> PasswordChange {
         now: NOW.plus(MINUTE),
         revoked_until: NOW.plus(HOUR),
         audit: Vec::new(),
+        mails: Vec::new(),
     }
 }
 

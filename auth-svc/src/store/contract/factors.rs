@@ -24,6 +24,7 @@ fn confirmation(user_id: UserId, sealed: &[u8]) -> TotpConfirmation {
         recovery_hashes: hashes(0),
         now: NOW,
         audit: vec![entry(Event::TotpAdded, NOW).on(user_id)],
+        mails: Vec::new(),
     }
 }
 
@@ -58,8 +59,8 @@ pub(crate) async fn an_authenticator_counts_once_it_is_confirmed(store: Arc<dyn 
     for (user, sealed) in [(ada.id, &b"first"[..]), (bob.id, b"second"), (UserId(Uuid::now_v7()), b"second")] {
         assert!(!store.confirm_totp(&confirmation(user, sealed)).await.expect("judged"), "another secret or account");
     }
-    assert!(!store.replace_recovery_codes(ada.id, &hashes(50), &[]).await.expect("judged"));
-    assert!(!store.remove_totp(ada.id, &[]).await.expect("judged"));
+    assert!(!store.replace_recovery_codes(ada.id, &hashes(50), &[], &[]).await.expect("judged"));
+    assert!(!store.remove_totp(ada.id, &[], &[]).await.expect("judged"));
     assert!(store.confirm_totp(&confirmation(ada.id, b"second")).await.expect("confirmed"));
     let factors = Factors { totp_confirmed_at: Some(NOW), recovery_codes: 10, trusted_devices: 0 };
     assert_eq!(store.factors(ada.id, NOW).await.expect("read"), factors);
@@ -134,7 +135,7 @@ pub(crate) async fn a_recovery_code_is_used_once_by_its_owner(store: Arc<dyn Sto
     assert!(use_code(bob, code).await, "another's code of the same hash is another's");
     assert_eq!(count(&store, Event::RecoveryCodeUsed).await, 2, "what is refused is not written");
     let made = [entry(Event::RecoveryCodesMade, NOW)];
-    assert!(store.replace_recovery_codes(ada, &hashes(50), &made).await.expect("replaced"));
+    assert!(store.replace_recovery_codes(ada, &hashes(50), &made, &[]).await.expect("replaced"));
     assert_eq!(store.factors(ada, NOW).await.expect("read").recovery_codes, 10);
     assert!(!use_code(ada, hashes(0)[4]).await, "an old one");
     assert!(use_code(ada, hashes(50)[4]).await);
@@ -172,12 +173,12 @@ pub(crate) async fn without_its_authenticator_an_account_has_no_codes_and_no_tru
     let id = Uuid::from_u128(1);
     store.trust_device(&device(ada, id, 0)).await.expect("trusted");
     let removed = [entry(Event::TotpRemoved, NOW)];
-    assert!(store.remove_totp(ada, &removed).await.expect("removed"));
+    assert!(store.remove_totp(ada, &removed, &[]).await.expect("removed"));
     assert_eq!(store.factors(ada, NOW).await.expect("read"), Factors::default());
     assert!(!store.device_is_trusted(ada, id, NOW).await.expect("read"));
     assert!(!store.use_recovery_code(ada, &hashes(0)[0], &[]).await.expect("judged"));
     assert!(!store.use_totp(ada, 500).await.expect("judged"));
-    assert!(!store.remove_totp(ada, &removed).await.expect("judged"));
+    assert!(!store.remove_totp(ada, &removed, &[]).await.expect("judged"));
     assert_eq!(count(&store, Event::TotpRemoved).await, 1);
     assert!(store.plan_totp(ada, b"another", NOW).await.expect("planned"), "it can be added again");
 }
@@ -196,6 +197,7 @@ pub(crate) async fn a_new_password_trusts_no_device_and_keeps_the_authenticator(
         now: NOW,
         revoked_until: NOW,
         audit: Vec::new(),
+        mails: Vec::new(),
     };
     store.change_password(&change("hash-0")).await.expect("judged");
     assert!(store.device_is_trusted(account.id, id, NOW).await.expect("read"), "nothing was changed");

@@ -170,6 +170,7 @@ pub(crate) async fn an_erased_account_is_gone_with_all_that_it_had_and_its_names
             recovery_hashes: vec![RecoveryHash([1; 32])],
             now: NOW,
             audit: Vec::new(),
+            mails: Vec::new(),
         };
         assert!(store.confirm_totp(&confirmation).await.expect("confirmed"));
         store.trust_device(&device(user)).await.expect("trusted");

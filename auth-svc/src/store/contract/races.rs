@@ -86,6 +86,7 @@ pub(crate) async fn no_login_with_the_old_password_outlives_its_change(store: Ar
             now: NOW,
             revoked_until: NOW.plus(HOUR),
             audit: Vec::new(),
+            mails: Vec::new(),
         };
         let logins = (0..6).map(|_| {
             let (store, opening) = (store.clone(), opening(&account, &session(account.id)));
@@ -113,6 +114,7 @@ pub(crate) async fn racing_changes_of_one_password_change_it_once(store: Arc<dyn
             now: NOW,
             revoked_until: NOW.plus(HOUR),
             audit: Vec::new(),
+            mails: Vec::new(),
         };
         let store = store.clone();
         async move { store.change_password(&change).await.expect("judged") }

@@ -34,6 +34,7 @@ pub(crate) async fn a_login_with_a_password_that_has_changed_opens_nothing(store
         now: NOW,
         revoked_until: NOW.plus(HOUR),
         audit: Vec::new(),
+        mails: Vec::new(),
     };
     store.change_password(&change).await.expect("changed");
     let late = session(account.id);

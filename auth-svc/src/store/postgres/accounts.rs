@@ -4,7 +4,7 @@ use mesh::time::Millis;
 use mesh_postgres::errors;
 use sqlx::{Error, PgConnection};
 
-use super::{audit, invitations, outbox, sessions};
+use super::{audit, invitations, mails, outbox, sessions};
 use crate::{
     account::{Login, UserId, Username},
     audit::Entry,
@@ -69,6 +69,7 @@ pub(super) async fn insert(write: &mut PgConnection, account: &NewAccount) -> Re
         attempts: 0,
     };
     outbox::insert(write, &delivery, account.delivery_due_at).await?;
+    mails::queue(write, &account.mails).await?;
     Ok(Created::Made)
 }
 
@@ -78,7 +79,8 @@ async fn is_there(read: &mut PgConnection, id: UserId) -> Result<bool, Error> {
 
 pub(super) async fn by_id(read: &mut PgConnection, id: UserId) -> Result<Option<Credentials>, Error> {
     sqlx::query_as(
-        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts WHERE id = $1",
+        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at,
+                email_verified_at FROM accounts WHERE id = $1",
     )
     .bind(id.0)
     .fetch_optional(read)
@@ -88,12 +90,14 @@ pub(super) async fn by_id(read: &mut PgConnection, id: UserId) -> Result<Option<
 pub(super) async fn by_login(read: &mut PgConnection, login: &Login) -> Result<Option<Credentials>, Error> {
     let (query, key) = match login {
         Login::Username(key) => (
-            "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts
+            "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at,
+                email_verified_at FROM accounts
              WHERE username_key = $1",
             key,
         ),
         Login::Email(key) => (
-            "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts
+            "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at,
+                email_verified_at FROM accounts
              WHERE email_key = $1",
             key,
         ),
@@ -121,7 +125,8 @@ pub(super) async fn rename(
     entries: &[Entry],
 ) -> Result<Renamed, Error> {
     let there: Option<Credentials> = sqlx::query_as(
-        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts
+        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at,
+                email_verified_at FROM accounts
          WHERE id = $1 FOR UPDATE",
     )
     .bind(id.0)

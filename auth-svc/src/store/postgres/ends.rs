@@ -7,10 +7,11 @@ use mesh::time::Millis;
 use sqlx::{Error, FromRow as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{audit, factors, rows::SessionRow};
+use super::{audit, factors, mails, rows::SessionRow};
 use crate::{
     account::UserId,
     audit::Entry,
+    mail::Kind,
     revocation::{Revocation, RevocationPage},
     session::{Session, SessionId},
     store::{Credentials, End, EndedSessions, PasswordChange, PasswordChanged, RoleChange, RolesSet, revoked_for},
@@ -155,7 +156,8 @@ pub(super) async fn end_but(
 
 pub(super) async fn set_roles(write: &mut PgConnection, change: &RoleChange) -> Result<RolesSet, Error> {
     let there: Option<Credentials> = sqlx::query_as(
-        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts
+        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at,
+                email_verified_at FROM accounts
          WHERE id = $1 FOR UPDATE",
     )
     .bind(change.user_id.0)
@@ -199,6 +201,8 @@ pub(super) async fn change_password(
     if changed.rows_affected() == 0 {
         return Ok(PasswordChanged::Stale);
     }
+    mails::forget_tokens(write, change.user_id, Kind::PasswordReset).await?;
+    mails::queue(write, &change.mails).await?;
     let ended = end_but(write, change.user_id, change.keep, change.now, change.revoked_until).await?;
     factors::trust_none(write, change.user_id).await?;
     audit::insert(write, &change.audit).await?;

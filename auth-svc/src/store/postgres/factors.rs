@@ -4,11 +4,12 @@ use mesh::time::Millis;
 use sqlx::{Error, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{audit, rows::bad};
+use super::{audit, mails, rows::bad};
 use crate::{
     account::UserId,
     audit::Entry,
     factor::{RecoveryHash, hold},
+    mail::NewMail,
     store::{Factors, TotpAttempt, TotpConfirmation, TrustedDevice},
 };
 
@@ -70,6 +71,7 @@ pub(super) async fn confirm(write: &mut PgConnection, confirmation: &TotpConfirm
         return Ok(false);
     }
     replace_codes(write, confirmation.user_id, &confirmation.recovery_hashes).await?;
+    mails::queue(write, &confirmation.mails).await?;
     audit::insert(write, &confirmation.audit).await?;
     Ok(true)
 }
@@ -137,6 +139,7 @@ pub(super) async fn replace_recovery_codes(
     user: UserId,
     hashes: &[RecoveryHash],
     entries: &[Entry],
+    mails: &[NewMail],
 ) -> Result<bool, Error> {
     let counts: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM totp_factors WHERE user_id = $1 AND confirmed_at IS NOT NULL)",
@@ -148,6 +151,7 @@ pub(super) async fn replace_recovery_codes(
         return Ok(false);
     }
     replace_codes(write, user, hashes).await?;
+    mails::queue(write, mails).await?;
     audit::insert(write, entries).await?;
     Ok(true)
 }
@@ -169,7 +173,12 @@ async fn forget_codes(write: &mut PgConnection, user: UserId) -> Result<(), Erro
     Ok(())
 }
 
-pub(super) async fn remove(write: &mut PgConnection, user: UserId, entries: &[Entry]) -> Result<bool, Error> {
+pub(super) async fn remove(
+    write: &mut PgConnection,
+    user: UserId,
+    entries: &[Entry],
+    mails: &[NewMail],
+) -> Result<bool, Error> {
     let removed = sqlx::query("DELETE FROM totp_factors WHERE user_id = $1 AND confirmed_at IS NOT NULL")
         .bind(user.0)
         .execute(&mut *write)
@@ -179,6 +188,7 @@ pub(super) async fn remove(write: &mut PgConnection, user: UserId, entries: &[En
     }
     forget_codes(write, user).await?;
     trust_none(write, user).await?;
+    mails::queue(write, mails).await?;
     audit::insert(write, entries).await?;
     Ok(true)
 }

@@ -19,13 +19,16 @@ use crate::{
 };
 
 /// What an account has beside itself, in the order in which it can go.
-const ERASE: [&str; 8] = [
+const ERASE: [&str; 11] = [
     "DELETE FROM sessions WHERE user_id = $1",
     "DELETE FROM outbox WHERE user_id = $1",
     "DELETE FROM totp_factors WHERE user_id = $1",
     "DELETE FROM recovery_codes WHERE user_id = $1",
     "DELETE FROM trusted_devices WHERE user_id = $1",
     "DELETE FROM api_keys WHERE user_id = $1",
+    "DELETE FROM mails WHERE user_id = $1",
+    "DELETE FROM mail_tokens WHERE user_id = $1",
+    "DELETE FROM mail_records WHERE user_id = $1",
     "DELETE FROM service_accounts WHERE id = $1",
     "DELETE FROM accounts WHERE id = $1",
 ];
@@ -122,7 +125,8 @@ pub(super) async fn keep(write: &mut PgConnection, user: UserId) -> Result<bool,
 /// The account, whose row is locked.
 async fn account(write: &mut PgConnection, user: UserId) -> Result<Option<Credentials>, Error> {
     sqlx::query_as(
-        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at FROM accounts
+        "SELECT id, username, email, password_hash, roles, created_at, updated_at, disabled_at,
+                email_verified_at FROM accounts
          WHERE id = $1 FOR UPDATE",
     )
     .bind(user.0)

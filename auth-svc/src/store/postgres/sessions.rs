@@ -4,7 +4,7 @@ use mesh::time::Millis;
 use sqlx::{Error, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{audit, ends, person, rows::SessionRow};
+use super::{audit, ends, mails, person, rows::SessionRow};
 use crate::{
     account::UserId,
     audit::Entry,
@@ -38,6 +38,16 @@ pub(super) async fn insert(write: &mut PgConnection, session: &NewSession) -> Re
     Ok(())
 }
 
+/// Whether somebody has logged in by this device and address before, as far as sessions are remembered.
+async fn is_known(read: &mut PgConnection, session: &NewSession) -> Result<bool, Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sessions WHERE user_id = $1 AND device = $2 AND ip_address = $3)")
+        .bind(session.user_id.0)
+        .bind(&session.device)
+        .bind(&session.ip_address)
+        .fetch_one(read)
+        .await
+}
+
 pub(super) async fn open(write: &mut PgConnection, opening: &Opening) -> Result<Opened, Error> {
     let session = &opening.session;
     // The account's row is what logins of one account wait for, so that together they keep to its limit.
@@ -68,6 +78,9 @@ pub(super) async fn open(write: &mut PgConnection, opening: &Opening) -> Result<
     .fetch_all(&mut *write)
     .await?;
     let ended = ends::these(write, &surplus, session.created_at, opening.revoked_until).await?;
+    if !opening.mails.is_empty() && !is_known(write, session).await? {
+        mails::queue(write, &opening.mails).await?;
+    }
     insert(write, session).await?;
     audit::insert(write, &opening.audit).await?;
     let kept = person::keep(write, session.user_id).await?;

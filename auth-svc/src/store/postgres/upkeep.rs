@@ -3,7 +3,7 @@
 use mesh::time::Millis;
 use sqlx::{Error, PgConnection};
 
-const FORGET: [&str; 6] = [
+const FORGET: [&str; 8] = [
     "DELETE FROM sessions WHERE id = ANY (ARRAY (
          SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM revocations WHERE number = ANY (ARRAY (
@@ -17,6 +17,10 @@ const FORGET: [&str; 6] = [
          SELECT id FROM invitations WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM api_keys WHERE id = ANY (ARRAY (
          SELECT id FROM api_keys WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM mail_tokens WHERE hash = ANY (ARRAY (
+         SELECT hash FROM mail_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM mail_records WHERE id = ANY (ARRAY (
+         SELECT id FROM mail_records WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 
 pub(super) async fn prune(write: &mut PgConnection, now: Millis, limit: u32) -> Result<u64, Error> {

@@ -3,7 +3,7 @@
 use mesh::time::Millis;
 use sqlx::{SqliteConnection, SqlitePool};
 
-use super::{Write, audit, outbox, rows, sessions};
+use super::{Write, audit, mails, outbox, rows, sessions};
 use crate::{
     account::{Login, UserId, Username},
     audit::Entry,
@@ -81,6 +81,7 @@ pub(super) async fn insert(write: &mut SqliteConnection, account: &NewAccount) -
         attempts: 0,
     };
     outbox::insert(write, &delivery, account.delivery_due_at).await?;
+    mails::queue(write, &account.mails).await?;
     Ok(Created::Made)
 }
 

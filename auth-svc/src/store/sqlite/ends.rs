@@ -5,12 +5,13 @@ use sqlx::{SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::{
-    Write, audit, factors,
+    Write, audit, factors, mails,
     rows::{self, SessionRow},
 };
 use crate::{
     account::UserId,
     audit::Entry,
+    mail::Kind,
     revocation::{Revocation, RevocationPage},
     session::{Session, SessionId},
     store::{
@@ -159,6 +160,8 @@ pub(super) async fn change_password(mut write: Write, change: &PasswordChange) -
     }
     let ended = end_but(&mut write, change.user_id, change.keep, change.now, change.revoked_until).await?;
     factors::trust_none(&mut write, change.user_id).await?;
+    mails::forget_tokens(&mut write, change.user_id, Kind::PasswordReset).await?;
+    mails::queue(&mut write, &change.mails).await?;
     audit::insert(&mut write, &change.audit).await?;
     write.commit().await?;
     Ok(PasswordChanged::Changed(ended))

@@ -4,11 +4,12 @@ use mesh::time::Millis;
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
-use super::{Write, audit};
+use super::{Write, audit, mails};
 use crate::{
     account::UserId,
     audit::Entry,
     factor::{RecoveryHash, hold},
+    mail::NewMail,
     store::{Factors, Stored, TotpAttempt, TotpConfirmation, TrustedDevice},
 };
 
@@ -66,6 +67,7 @@ pub(super) async fn confirm(mut write: Write, confirmation: &TotpConfirmation) -
         return Ok(false);
     }
     replace_codes(&mut write, confirmation.user_id, &confirmation.recovery_hashes).await?;
+    mails::queue(&mut write, &confirmation.mails).await?;
     audit::insert(&mut write, &confirmation.audit).await?;
     write.commit().await?;
     Ok(true)
@@ -135,6 +137,7 @@ pub(super) async fn replace_recovery_codes(
     user: UserId,
     hashes: &[RecoveryHash],
     entries: &[Entry],
+    mails: &[NewMail],
 ) -> Stored<bool> {
     let counts: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM totp_factors WHERE user_id = ? AND confirmed_at IS NOT NULL)")
@@ -145,6 +148,7 @@ pub(super) async fn replace_recovery_codes(
         return Ok(false);
     }
     replace_codes(&mut write, user, hashes).await?;
+    mails::queue(&mut write, mails).await?;
     audit::insert(&mut write, entries).await?;
     write.commit().await?;
     Ok(true)
@@ -167,7 +171,7 @@ async fn forget_codes(write: &mut SqliteConnection, user: UserId) -> Stored<()> 
     Ok(())
 }
 
-pub(super) async fn remove(mut write: Write, user: UserId, entries: &[Entry]) -> Stored<bool> {
+pub(super) async fn remove(mut write: Write, user: UserId, entries: &[Entry], mails: &[NewMail]) -> Stored<bool> {
     let removed = sqlx::query("DELETE FROM totp_factors WHERE user_id = ? AND confirmed_at IS NOT NULL")
         .bind(user.0)
         .execute(&mut *write)
@@ -177,6 +181,7 @@ pub(super) async fn remove(mut write: Write, user: UserId, entries: &[Entry]) ->
     }
     forget_codes(&mut write, user).await?;
     trust_none(&mut write, user).await?;
+    mails::queue(&mut write, mails).await?;
     audit::insert(&mut write, entries).await?;
     write.commit().await?;
     Ok(true)

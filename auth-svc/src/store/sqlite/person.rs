@@ -17,13 +17,16 @@ use crate::{
 };
 
 /// What an account has beside itself, in the order in which it can go.
-const ERASE: [&str; 8] = [
+const ERASE: [&str; 11] = [
     "DELETE FROM sessions WHERE user_id = ?",
     "DELETE FROM outbox WHERE user_id = ?",
     "DELETE FROM totp_factors WHERE user_id = ?",
     "DELETE FROM recovery_codes WHERE user_id = ?",
     "DELETE FROM trusted_devices WHERE user_id = ?",
     "DELETE FROM api_keys WHERE user_id = ?",
+    "DELETE FROM mails WHERE user_id = ?",
+    "DELETE FROM mail_tokens WHERE user_id = ?",
+    "DELETE FROM mail_records WHERE user_id = ?",
     "DELETE FROM service_accounts WHERE id = ?",
     "DELETE FROM accounts WHERE id = ?",
 ];

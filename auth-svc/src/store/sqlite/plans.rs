@@ -6,13 +6,14 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::SqliteStore;
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("accounts.rs"),
     include_str!("api_keys.rs"),
     include_str!("audit.rs"),
     include_str!("ends.rs"),
     include_str!("factors.rs"),
     include_str!("invitations.rs"),
+    include_str!("mails.rs"),
     include_str!("outbox.rs"),
     include_str!("person.rs"),
     include_str!("sessions.rs"),

@@ -44,6 +44,7 @@ impl FromRow<'_, SqliteRow> for Credentials {
             created_at: millis(row, "created_at")?,
             updated_at: millis(row, "updated_at")?,
             disabled_at: row.try_get::<Option<i64>, _>("disabled_at")?.map(Millis),
+            email_verified_at: row.try_get::<Option<i64>, _>("email_verified_at")?.map(Millis),
         };
         Ok(Self { account, password_hash: row.try_get("password_hash")? })
     }

@@ -4,7 +4,7 @@ use mesh::time::Millis;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{
-    Write, audit, ends, person,
+    Write, audit, ends, mails, person,
     rows::{self, SessionRow},
 };
 use crate::{
@@ -42,6 +42,16 @@ pub(super) async fn insert(write: &mut SqliteConnection, session: &NewSession) -
     Ok(())
 }
 
+/// Whether somebody has logged in by this device and address before, as far as sessions are remembered.
+async fn is_known(write: &mut SqliteConnection, session: &NewSession) -> Stored<bool> {
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sessions WHERE user_id = ? AND device = ? AND ip_address = ?)")
+        .bind(session.user_id.0)
+        .bind(&session.device)
+        .bind(&session.ip_address)
+        .fetch_one(write)
+        .await?)
+}
+
 pub(super) async fn open(mut write: Write, opening: &Opening) -> Stored<Opened> {
     let session = &opening.session;
     let changed =
@@ -65,6 +75,9 @@ pub(super) async fn open(mut write: Write, opening: &Opening) -> Stored<Opened> 
     .fetch_all(&mut *write)
     .await?;
     let ended = ends::end_all(&mut write, &surplus, session.created_at, opening.revoked_until).await?;
+    if !opening.mails.is_empty() && !is_known(&mut write, session).await? {
+        mails::queue(&mut write, &opening.mails).await?;
+    }
     insert(&mut write, session).await?;
     audit::insert(&mut write, &opening.audit).await?;
     let kept = person::keep(&mut write, session.user_id).await?;

@@ -6,7 +6,7 @@ use sqlx::SqlitePool;
 use super::Write;
 use crate::store::Stored;
 
-const FORGET: [&str; 6] = [
+const FORGET: [&str; 8] = [
     "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= ? LIMIT ? + 0)",
     "DELETE FROM revocations WHERE number IN (SELECT number FROM revocations WHERE expires_at <= ? LIMIT ? + 0)",
     "DELETE FROM spent_ws_tokens WHERE jti IN (SELECT jti FROM spent_ws_tokens WHERE expires_at <= ? LIMIT ? + 0)",
@@ -14,6 +14,8 @@ const FORGET: [&str; 6] = [
          SELECT user_id, device_id FROM trusted_devices WHERE expires_at <= ? LIMIT ? + 0)",
     "DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires_at <= ? LIMIT ? + 0)",
     "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE expires_at <= ? LIMIT ? + 0)",
+    "DELETE FROM mail_tokens WHERE hash IN (SELECT hash FROM mail_tokens WHERE expires_at <= ? LIMIT ? + 0)",
+    "DELETE FROM mail_records WHERE id IN (SELECT id FROM mail_records WHERE expires_at <= ? LIMIT ? + 0)",
 ];
 
 pub(super) async fn any_expired(readers: &SqlitePool, now: Millis) -> Stored<bool> {
@@ -23,7 +25,9 @@ pub(super) async fn any_expired(readers: &SqlitePool, now: Millis) -> Stored<boo
              OR EXISTS (SELECT 1 FROM spent_ws_tokens WHERE expires_at <= ?1)
              OR EXISTS (SELECT 1 FROM trusted_devices WHERE expires_at <= ?1)
              OR EXISTS (SELECT 1 FROM invitations WHERE expires_at <= ?1)
-             OR EXISTS (SELECT 1 FROM api_keys WHERE expires_at <= ?1)",
+             OR EXISTS (SELECT 1 FROM api_keys WHERE expires_at <= ?1)
+             OR EXISTS (SELECT 1 FROM mail_tokens WHERE expires_at <= ?1)
+             OR EXISTS (SELECT 1 FROM mail_records WHERE expires_at <= ?1)",
     )
     .bind(now.0)
     .fetch_one(readers)

@@ -60,7 +60,7 @@ impl Login {
     responses(
         (status = 200, description = "Logged in", body = Authenticated),
         (status = 401, description = "INVALID_CREDENTIALS, or MFA_REQUIRED with `mfa`", body = ErrorObject),
-        (status = 403, description = "ACCOUNT_DISABLED, when the password is right", body = ErrorObject),
+        (status = 403, description = "ACCOUNT_DISABLED or EMAIL_UNVERIFIED, when the password is right", body = ErrorObject),
     ))]
 pub(super) async fn login(
     State(edge): Shared,
@@ -75,7 +75,7 @@ pub(super) async fn login(
     let known = device.as_ref().filter(|device| device.knows(&login)).map(|device| device.id);
     let attempt = edge.limiter.guesses.login(origin.address, &login, known)?;
     let device_id = device.as_ref().map(|device| device.id.to_string()).unwrap_or_default();
-    let message = pb::LoginRequest { login, password, client: Some(client), device_id };
+    let message = pb::LoginRequest { login, password, client: Some(client), device_id, known_device: known.is_some() };
     let call = async |request| edge.clients.auth().login(request).await;
     let answer = edge.auth_once(&visit, None, message, call).await;
     attempt.settled(&answer);
