@@ -20,7 +20,7 @@ mod secret;
 mod store;
 mod tls;
 
-pub use mesh::{GrpcLimits, IdentityConfig, MeshConfig, Profile, ReplicasConfig};
+pub use mesh::{DirectLimits, GrpcLimits, IdentityConfig, MeshConfig, Profile, ReplicasConfig};
 pub use redis::RedisConfig;
 pub use secret::Secret;
 pub use store::StoreLimits;

@@ -1,5 +1,5 @@
 //! Serving gRPC: the router that every service builds its server from, with reflection, live health, authentication, a
-//! cap on deadlines and on calls in progress. It knows no service; `serve` owns the connections, `telemetry` the log
+//! cap on deadlines and on calls in progress, and limits for those who come past the gateway (`grpc/direct.rs`). It knows no service; `serve` owns the connections, `telemetry` the log
 //! line of each call.
 
 use std::{
@@ -18,13 +18,17 @@ use tonic_health::server::{HealthReporter, health_reporter};
 use tower::{Layer, Service};
 
 use crate::{
-    config::GrpcLimits,
+    config::MeshConfig,
     error::{Reason, Refusal},
     identity::{self, Caller, Identity, UserCaller},
     proto,
     serve::Connection,
     telemetry,
 };
+
+mod direct;
+
+use direct::Direct;
 
 /// Where a status has its `ErrorInfo`.
 const DETAILS: &str = "grpc-status-details-bin";
@@ -46,8 +50,8 @@ impl Health {
 }
 
 /// The router of a process: its service `S` with everything around it.
-pub fn router<S: NamedService>(routes: Routes, identity: Arc<Identity>, limits: &GrpcLimits) -> (axum::Router, Health) {
-    router_with::<S>(routes, &[], identity, limits)
+pub fn router<S: NamedService>(routes: Routes, identity: Arc<Identity>, mesh: &MeshConfig) -> (axum::Router, Health) {
+    router_with::<S>(routes, &[], identity, mesh)
 }
 
 /// The router of a process whose routes have more services beside `S`, by their names.
@@ -55,7 +59,7 @@ pub fn router_with<S: NamedService>(
     routes: Routes,
     beside: &[&str],
     identity: Arc<Identity>,
-    limits: &GrpcLimits,
+    mesh: &MeshConfig,
 ) -> (axum::Router, Health) {
     let (reporter, health) = health_reporter();
     let reflection = || {
@@ -77,8 +81,10 @@ pub fn router_with<S: NamedService>(
         .add_service(reflection().build_v1().expect(broken))
         // grpcurl up to 1.8 asks for v1alpha alone.
         .add_service(reflection().build_v1alpha().expect(broken));
+    let limits = &mesh.grpc;
     let gate = Gate {
         identity,
+        direct: Arc::new(Direct::new(mesh)),
         calls: Arc::new(Semaphore::new(limits.calls_max)),
         deadline_max: Duration::from_millis(limits.deadline_ms_max),
     };
@@ -94,6 +100,7 @@ pub fn router_with<S: NamedService>(
 #[derive(Clone)]
 struct Gate {
     identity: Arc<Identity>,
+    direct: Arc<Direct>,
     calls: Arc<Semaphore>,
     deadline_max: Duration,
 }
@@ -159,6 +166,7 @@ impl Gate {
             let metadata = MetadataMap::from_headers(std::mem::take(request.headers_mut()));
             let caller = self.identity.authenticate(&metadata).await;
             *request.headers_mut() = metadata.into_headers();
+            self.direct.check(&caller, request.extensions().get())?;
             if let Some(caller) = caller? {
                 self.identity.agree(peer.as_ref(), &caller)?;
                 if let Caller::User(UserCaller { scopes: Some(scopes), .. }) = &caller {

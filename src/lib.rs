@@ -8,6 +8,7 @@
 //! | [`config`] | typed settings from file, environment and flags |
 //! | [`identity`] | who calls: tokens, assertions, revocations |
 //! | [`keys`] | key files of the data folder |
+//! | [`limit`], [`redis`] | who may call how often; the connection through which processes share that |
 //! | [`moving`] | what a store holds as records, to go from one kind of store to another |
 //! | [`migration`] | when the tables of a store are brought up to date, and what came of it |
 //! | [`serve`], [`grpc`], [`ops`] | connections; gRPC on them; the operations port |
@@ -26,11 +27,13 @@ mod fuzz;
 pub mod grpc;
 pub mod identity;
 pub mod keys;
+pub mod limit;
 pub mod migration;
 pub mod moving;
 pub mod ops;
 pub mod process;
 pub mod proto;
+pub mod redis;
 pub mod serve;
 pub mod shutdown;
 pub mod telemetry;

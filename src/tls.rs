@@ -75,10 +75,15 @@ pub fn is_here(name: &str, config: &TlsConfig) -> bool {
 pub const OPERATOR: &str = "operator";
 
 /// Who is at the other end of a connection, as its certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer(Arc<str>);
 
 impl Peer {
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// Its name within the trust domain.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -238,7 +238,7 @@ async fn serve_with(
     let routes = routes.add_service(email);
     let tls = identity.tls().cloned();
     let (router, health) =
-        mesh::grpc::router_with::<AuthServiceServer<AuthApi>>(routes, &beside, identity, &config.mesh.grpc);
+        mesh::grpc::router_with::<AuthServiceServer<AuthApi>>(routes, &beside, identity, &config.mesh);
     operations.store.arrived(Arc::new(StoreProbe(store.clone())));
     serving(&health, true).await;
     let calls = spawn_server(NAME, listener, router, config, tls, &stop);

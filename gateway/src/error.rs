@@ -65,7 +65,9 @@ pub(crate) struct ErrorObject {
     /// With `MFA_REQUIRED` at a login: how to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mfa: Option<Box<SecondFactor>>,
-    #[serde(skip)]
+    /// Seconds to wait before the next try, where that is known; over REST also in the header `retry-after`.
+    #[schema(value_type = Option<u64>)]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "secs")]
     retry_after: Option<Duration>,
     /// For the log alone.
     #[serde(skip)]
@@ -75,6 +77,15 @@ pub(crate) struct ErrorObject {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn code<S: serde::Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(reason.as_str())
+}
+
+fn secs<S: serde::Serializer>(wait: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    wait.map(whole_secs).serialize(serializer)
+}
+
+/// Rounded up, so that nobody comes back too early.
+fn whole_secs(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX).max(1)
 }
 
 impl ErrorObject {
@@ -121,11 +132,6 @@ impl ErrorObject {
         }
         self.errors.extend(other.errors);
         self
-    }
-
-    /// How many seconds to wait, rounded up so that nobody comes back too early.
-    pub(crate) fn retry_after_secs(&self) -> Option<u64> {
-        self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1))
     }
 }
 
@@ -206,7 +212,7 @@ impl IntoResponse for ErrorObject {
         let mut response = status.into_response();
         // It bears the id of one request; and what is missing today may be there tomorrow.
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(secs) = self.retry_after_secs() {
+        if let Some(secs) = self.retry_after.map(whole_secs) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
         if self.status_code == 401 {
@@ -268,6 +274,8 @@ mod tests {
             let refusal = Refusal::new(Reason::RateLimited, "").with_retry_after(Duration::from_millis(millis));
             ErrorObject::from(refusal).into_response().headers()[header::RETRY_AFTER].clone()
         };
+        let refusal = Refusal::new(Reason::RateLimited, "").with_retry_after(Duration::from_millis(1_001));
+        assert_eq!(serde_json::to_value(ErrorObject::from(refusal)).expect("JSON")["retryAfter"], 2);
         assert_eq!(
             (wait(1), wait(1000), wait(1001)),
             ("1".parse().expect("1"), "1".parse().expect("1"), "2".parse().expect("2"))

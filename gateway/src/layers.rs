@@ -25,7 +25,12 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use crate::{address::Origin, edge::Edge, error::ErrorObject, limit::Class};
+use crate::{
+    address::Origin,
+    edge::Edge,
+    error::ErrorObject,
+    limit::{Class, Standing},
+};
 
 mod cors;
 pub(crate) mod etag;
@@ -118,17 +123,22 @@ async fn deadline(State(edge): State<Arc<Edge>>, request: Request, next: Next) -
     }
 }
 
-/// Takes a token of the address; the account's is taken where the account is found out.
+/// Counts a call of the address; the account's is counted where the account is found out. The answer says what is left.
 pub(crate) async fn limit_address(
     State((edge, class)): State<(Arc<Edge>, Class)>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let origin = Origin::of(request.extensions());
-    match edge.limiter.check_address(class, origin.address) {
-        Ok(()) => next.run(request).await,
+    let (origin, standing) = (Origin::of(request.extensions()), Standing::default());
+    let mut response = match edge.limiter.check_address(class, origin.address, Some(&standing)) {
+        Ok(()) => {
+            request.extensions_mut().insert(standing.clone());
+            next.run(request).await
+        }
         Err(refusal) => ErrorObject::from(refusal).into_response(),
-    }
+    };
+    edge.limiter.write(&standing, response.headers_mut());
+    response
 }
 
 /// One bad request must not end the process. The panic's own text is in the log of panics; it is not sent.

@@ -70,6 +70,9 @@ pub enum ServeError {
     /// A key cannot be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Redis cannot be used as it is configured.
+    #[error(transparent)]
+    Sharing(#[from] mesh::limit::SharingError),
     /// The process' metrics cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] mesh::telemetry::TelemetryError),
@@ -95,11 +98,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
     let resolver: Arc<dyn Resolve> = Arc::new(SystemResolver);
     let edge = Edge::new(config, &resolver)?;
+    let sharing = edge.limiter.sharing(&edge.mesh)?;
     let telemetry = mesh::telemetry::init(&edge.mesh.telemetry, "gateway")?;
     // These outlive the requests, which need keys and revocations to the last.
     let background = CancellationToken::new();
     let follower =
         tokio::spawn(mesh::identity::follow(edge.identity.clone(), edge.clients.clone(), background.clone()));
+    let sharing = tokio::spawn({
+        let stop = background.clone();
+        async move {
+            if let Some(sharing) = sharing {
+                sharing.run(stop).await;
+            }
+        }
+    });
 
     let mut ops = Ops::new("gateway", env!("CARGO_PKG_VERSION"), shutdown.clone()).metrics(Some(telemetry.metrics()));
     ops = ops.probe(Arc::new(mesh::identity::KeysProbe::new(edge.identity.clone())));
@@ -127,7 +139,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     sequence.step("sockets", limits.sockets(), realtime.stop(limits.sockets())).await;
     sequence.step("requests", limits.calls(), requests).await;
     background.cancel();
-    sequence.step("operations", limits.flush(), async { (ops.await, follower.await) }).await;
+    sequence.step("operations", limits.flush(), async { (ops.await, follower.await, sharing.await) }).await;
     // A step that ran out of time has been logged; there is nothing to lose here.
     let _whole = sequence.finish();
     Ok(())

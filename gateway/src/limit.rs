@@ -1,32 +1,32 @@
-//! Token buckets per address and per account, by class of call. REST and the realtime edge ask the same [`Limiter`]. It
-//! counts and refuses; who the address and the account are it is told. Buckets are kept in a bounded map: a bucket that
-//! is full again is as good as none, so forgetting an idle one changes nothing. What guessing at passwords meets beside
-//! them is in `limit/guess.rs`.
+//! How often an address and an account may call, by class of call. REST and the realtime edge ask the same [`Limiter`]. It
+//! counts and refuses; who the address and the account are it is told. The counting is that of `mesh::limit`; what an
+//! answer's headers say of it is in `limit/standing.rs`, what guessing at passwords meets besides in `limit/guess.rs`.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
-    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
 
-use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
+use http::HeaderMap;
 use mesh::{
-    config::{Problems, Profile},
+    config::{MeshConfig, Problems, Profile},
     error::{Reason, Refusal},
+    limit::{Left, Limits, Sharing, SharingError, Subject},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 mod guess;
+pub(crate) mod standing;
 
 pub(crate) use guess::Guesses;
 pub use guess::{GuessLimits, Patience};
+pub use mesh::limit::Rate;
+use standing::Policy;
+pub(crate) use standing::Standing;
 
-/// The classes of calls; each has buckets of its own.
+/// The classes of calls; each has limits of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Class {
     /// Passwords and tokens: register, log in, refresh, change a password.
@@ -39,33 +39,6 @@ pub(crate) enum Class {
     Event,
 }
 
-/// A bucket: how much it holds and how fast it fills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rate {
-    /// Calls that may come at once.
-    pub burst: u32,
-    /// Calls a minute, after the burst.
-    pub per_minute: u32,
-}
-
-impl Default for Rate {
-    fn default() -> Self {
-        Self::new(600, 3_000)
-    }
-}
-
-impl Rate {
-    const fn new(burst: u32, per_minute: u32) -> Self {
-        Self { burst, per_minute }
-    }
-
-    fn quota(self) -> Quota {
-        let some = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        Quota::per_minute(some(self.per_minute)).allow_burst(some(self.burst))
-    }
-}
-
 /// How many calls an address and an account may make. An address stands for a household or an office, so it may make
 /// more than one account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,6 +46,10 @@ impl Rate {
 pub struct Rates {
     /// Whether anything is limited. Default true; a load test may want false.
     pub enabled: bool,
+    /// Milliseconds between two rounds in which this gateway tells the others, through Redis, what it has let through, and
+    /// hears what they have. Default 50: so long a client may get a burst of each gateway. Without `mesh.redis_enabled`, and
+    /// while Redis is away, each gateway limits by itself.
+    pub share_ms: u64,
     /// Addresses and accounts remembered; default 200,000, at about 200 bytes each.
     pub keys_max: u64,
     /// Passwords and tokens, per address. Default 60 at once and 60 a minute: an office that starts its day.
@@ -100,6 +77,7 @@ impl Default for Rates {
     fn default() -> Self {
         Self {
             enabled: true,
+            share_ms: 50,
             keys_max: 200_000,
             auth_address: Rate::new(60, 60),
             auth_account: Rate::new(20, 10),
@@ -115,117 +93,148 @@ impl Default for Rates {
 }
 
 impl Rates {
+    /// Each with its name, in the order of [`NAMES`].
     fn all(&self) -> [(&'static str, Rate); 8] {
-        [
-            ("auth_address", self.auth_address),
-            ("auth_account", self.auth_account),
-            ("rest_address", self.rest_address),
-            ("rest_account", self.rest_account),
-            ("handshake_address", self.handshake_address),
-            ("handshake_account", self.handshake_account),
-            ("event_address", self.event_address),
-            ("event_account", self.event_account),
-        ]
-    }
-
-    fn address(&self, class: Class) -> Rate {
-        match class {
-            Class::Auth => self.auth_address,
-            Class::Rest => self.rest_address,
-            Class::Handshake => self.handshake_address,
-            Class::Event => self.event_address,
-        }
-    }
-
-    fn account(&self, class: Class) -> Rate {
-        match class {
-            Class::Auth => self.auth_account,
-            Class::Rest => self.rest_account,
-            Class::Handshake => self.handshake_account,
-            Class::Event => self.event_account,
-        }
+        let rates = [
+            self.auth_address,
+            self.auth_account,
+            self.rest_address,
+            self.rest_account,
+            self.handshake_address,
+            self.handshake_account,
+            self.event_address,
+            self.event_account,
+        ];
+        std::array::from_fn(|place| (NAMES[place], rates[place]))
     }
 
     /// Reports values that make no sense; `prefix` is where these stand in the section: `rates.`.
     pub(crate) fn validate(&self, prefix: &str, problems: &mut Problems) {
+        problems.range(&format!("{prefix}share_ms"), self.share_ms, 10, 10_000);
         problems.range(&format!("{prefix}keys_max"), self.keys_max, 1_000, 100_000_000);
         for (name, rate) in self.all() {
-            problems.range(&format!("{prefix}{name}.burst"), rate.burst, 1, 10_000_000);
-            problems.range(&format!("{prefix}{name}.per_minute"), rate.per_minute, 1, 100_000_000);
+            rate.validate(&format!("{prefix}{name}"), problems);
         }
         self.guesses.validate(&format!("{prefix}guesses."), problems);
     }
-
-    /// The longest that an empty bucket takes to be full again.
-    fn refill_max(&self) -> Duration {
-        let secs = self.all().map(|(_, rate)| u64::from(rate.burst) * 60 / u64::from(rate.per_minute.max(1)) + 1);
-        Duration::from_secs(secs.into_iter().max().unwrap_or(1))
-    }
 }
 
+/// The limits as settings, headers and keys in Redis name them: of each class an address' and an account's.
+const NAMES: [&str; 8] = [
+    "auth_address",
+    "auth_account",
+    "rest_address",
+    "rest_account",
+    "handshake_address",
+    "handshake_account",
+    "event_address",
+    "event_account",
+];
+
+/// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Address(Class, IpAddr),
-    Account(Class, Uuid),
+pub(crate) struct Key(Class, Subject);
+
+impl Key {
+    /// Its place in [`NAMES`].
+    fn policy(&self) -> usize {
+        2 * self.0 as usize + usize::from(matches!(self.1, Subject::Account(_)))
+    }
 }
 
 /// A longer name is no account's; it shares a bucket with those that begin alike.
 const LOGIN_CHARS_MAX: usize = 254;
 
-/// All buckets of this process.
+/// All counts of this process.
 pub(crate) struct Limiter {
-    rates: Rates,
+    enabled: bool,
     /// A developer's own machine is not limited: tests and load runs come from it.
     loopback_exempt: bool,
-    buckets: moka::sync::Cache<Key, Arc<DefaultDirectRateLimiter>>,
+    share_every: Duration,
+    policies: [Policy; 8],
+    limits: Arc<Limits<Key>>,
     /// What failed logins cost.
     pub(crate) guesses: Guesses,
-    clock: DefaultClock,
 }
 
 impl Limiter {
     pub(crate) fn new(rates: &Rates, profile: Profile) -> Self {
-        let buckets =
-            moka::sync::Cache::builder().max_capacity(rates.keys_max).time_to_idle(rates.refill_max()).build();
+        let limits = Arc::new(Limits::new(rates.keys_max, &rates.all().map(|(_, rate)| rate)));
+        let policies = rates.all().map(|(name, rate)| Policy::new(name, rate));
         let loopback_exempt = profile == Profile::Development;
         let guesses = Guesses::new(&rates.guesses, rates.enabled, rates.keys_max);
-        Self { rates: rates.clone(), loopback_exempt, buckets, guesses, clock: DefaultClock::default() }
+        let share_every = Duration::from_millis(rates.share_ms);
+        Self { enabled: rates.enabled, loopback_exempt, share_every, policies, limits, guesses }
     }
 
-    /// Takes a token of the address, and one of the account when it is known.
+    /// What makes other gateways count with this one, when there is a Redis for it.
+    ///
+    /// # Errors
+    /// When Redis cannot be used as it is configured.
+    pub(crate) fn sharing(&self, mesh: &MeshConfig) -> Result<Option<Sharing<Key>>, SharingError> {
+        if !mesh.redis_enabled || !self.enabled {
+            return Ok(None);
+        }
+        let name = |key: &Key| (NAMES[key.policy()], key.1);
+        Sharing::new(mesh, Arc::clone(&self.limits), self.share_every, name).map(Some)
+    }
+
+    /// Counts a call of the address, and one of the account when it is known.
     ///
     /// # Errors
     /// `RATE_LIMITED` with the time to wait.
     pub(crate) fn check(&self, class: Class, address: IpAddr, account: Option<Uuid>) -> Result<(), Refusal> {
-        self.check_address(class, address)?;
-        account.map_or(Ok(()), |account| self.check_account(class, address, account))
+        self.check_address(class, address, None)?;
+        account.map_or(Ok(()), |account| self.check_account(class, address, account, None))
     }
 
-    /// Takes a token of the address alone.
+    /// Counts a call of the address alone. What is left goes to `standing`, where an answer has headers for it.
     ///
     /// # Errors
     /// `RATE_LIMITED` with the time to wait.
-    pub(crate) fn check_address(&self, class: Class, address: IpAddr) -> Result<(), Refusal> {
-        self.take(address, || Key::Address(class, block(address)), self.rates.address(class))
+    pub(crate) fn check_address(
+        &self,
+        class: Class,
+        address: IpAddr,
+        standing: Option<&Standing>,
+    ) -> Result<(), Refusal> {
+        self.take(address, Key(class, Subject::Address(block(address))), standing)
     }
 
-    /// Takes a token of the account alone.
+    /// Counts a call of the account alone; the same otherwise.
     ///
     /// # Errors
     /// `RATE_LIMITED` with the time to wait.
-    pub(crate) fn check_account(&self, class: Class, address: IpAddr, account: Uuid) -> Result<(), Refusal> {
-        self.take(address, || Key::Account(class, account), self.rates.account(class))
+    pub(crate) fn check_account(
+        &self,
+        class: Class,
+        address: IpAddr,
+        account: Uuid,
+        standing: Option<&Standing>,
+    ) -> Result<(), Refusal> {
+        self.take(address, Key(class, Subject::Account(account)), standing)
     }
 
-    fn take(&self, address: IpAddr, key: impl FnOnce() -> Key, rate: Rate) -> Result<(), Refusal> {
-        if !self.rates.enabled || (self.loopback_exempt && is_loopback(address)) {
+    fn take(&self, address: IpAddr, key: Key, standing: Option<&Standing>) -> Result<(), Refusal> {
+        if !self.enabled || (self.loopback_exempt && is_loopback(address)) {
             return Ok(());
         }
-        let bucket = self.buckets.get_with(key(), || Arc::new(RateLimiter::direct(rate.quota())));
-        bucket.check().map_err(|not_until| {
-            let wait = not_until.wait_time_from(self.clock.now());
+        let place = key.policy();
+        let Policy { name, rate, .. } = self.policies[place];
+        let taken = self.limits.take(key, rate);
+        if let Some(standing) = standing {
+            // Who was refused reads the same time here as in `Retry-After`.
+            standing.add(place, taken.unwrap_or_else(|wait| Left { calls: 0, reset: wait }));
+        }
+        taken.map(drop).map_err(|wait| {
+            metrics::counter!("switchboard_limits_refused_total", "limit" => name).increment(1);
             Refusal::new(Reason::RateLimited, "Too many requests; try again later").with_retry_after(wait)
         })
+    }
+
+    /// Writes what a request has met into the headers of its answer.
+    pub(crate) fn write(&self, standing: &Standing, headers: &mut HeaderMap) {
+        standing.write(&self.policies, headers);
     }
 }
 
@@ -294,6 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn each_limit_has_its_own_name_and_rate() {
+        let limiter = Limiter::new(&Rates::default(), Profile::Production);
+        for class in [Class::Auth, Class::Rest, Class::Handshake, Class::Event] {
+            for subject in [Subject::Address(ip("192.0.2.1")), Subject::Account(Uuid::nil())] {
+                let place = Key(class, subject).policy();
+                let of = if matches!(subject, Subject::Address(_)) { "address" } else { "account" };
+                assert_eq!(NAMES[place], format!("{class:?}_{of}").to_lowercase());
+                assert_eq!(limiter.policies[place].name, NAMES[place]);
+            }
+        }
+        assert_eq!(limiter.policies[Key(Class::Auth, Subject::Account(Uuid::nil())).policy()].rate, Rate::new(20, 10));
+    }
+
+    #[test]
     fn loopback_is_exempt_in_development_alone() {
         for (profile, passes) in [(Profile::Development, true), (Profile::Production, false)] {
             let limiter = Limiter::new(&rates(), profile);
@@ -308,7 +331,6 @@ mod tests {
         for number in 0..5_000_u32 {
             drop(limiter.check(Class::Rest, Ipv6Addr::from(u128::from(number) << 64).into(), None));
         }
-        limiter.buckets.run_pending_tasks();
-        assert!(limiter.buckets.entry_count() <= 1_000, "{}", limiter.buckets.entry_count());
+        assert!(limiter.limits.keys() <= 1_000, "{}", limiter.limits.keys());
     }
 }

@@ -166,7 +166,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let routes = routes(messages, sending, mesh.grpc.message_bytes_max);
     let beside = [send_service_server::SERVICE_NAME];
     let (router, health) =
-        mesh::grpc::router_with::<MessageServiceServer<Messages>>(routes, &beside, Arc::clone(&identity), &mesh.grpc);
+        mesh::grpc::router_with::<MessageServiceServer<Messages>>(routes, &beside, Arc::clone(&identity), &mesh);
     health.set_serving::<MessageServiceServer<Messages>>(true).await;
     awaited.arrived(Arc::new(StoreProbe(Arc::clone(&store))));
     relaying.zip(redis).into_iter().for_each(|(awaited, redis)| awaited.arrived(redis));

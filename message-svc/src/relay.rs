@@ -21,6 +21,7 @@ use mesh::{
     client::Backoff,
     config::{MeshConfig, RedisConfig},
     ops::Probe,
+    redis::{LinkError, Server},
 };
 use tokio::{
     sync::mpsc,
@@ -29,13 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{
-    frame::Frame,
-    outlet::Outgoing,
-    peers::Peers,
-    receive::Receiver,
-    redis::{Link, LinkError, Server},
-};
+use self::{frame::Frame, outlet::Outgoing, peers::Peers, receive::Receiver, redis::Link};
 use crate::{hub::Hub, id::RoomId, look::Looker, typing::Typists};
 
 mod frame;
@@ -183,7 +178,7 @@ impl Relay {
     /// Connects, and subscribes to what is followed. From then on nothing is missed, so one look at the store finds all
     /// that was; and the others are told to look for what this process could not tell them.
     async fn open(&mut self) -> Result<Session, LinkError> {
-        let link = self.server.connect(Arc::clone(&self.receiver)).await?;
+        let link = Link::open(&self.server, Arc::clone(&self.receiver)).await?;
         let mut session = Session { link, subscribed: HashSet::new(), missing: false };
         session.link.subscribe(&[self.channels.common()]).await?;
         self.outlet.touch_all();

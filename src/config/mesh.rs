@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Problems, RedisConfig, Secret, Section, TlsConfig};
-use crate::{migration::Migrations, serve::ServeLimits, shutdown::ShutdownLimits, telemetry::TelemetryConfig};
+use crate::{
+    limit::Rate, migration::Migrations, serve::ServeLimits, shutdown::ShutdownLimits, telemetry::TelemetryConfig,
+};
 
 /// How strict a process is with what it is given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +131,8 @@ pub struct GrpcLimits {
     pub calls_max: usize,
     /// The longest that a unary call may take, in milliseconds; a caller's longer deadline is cut to it. Default 30,000.
     pub deadline_ms_max: u64,
+    /// How often those may call who come past the gateway, which limits those who come through it.
+    pub direct: DirectLimits,
     /// A message's size in bytes, either way. Default 4 MiB: the largest page of entries is 1 MiB of content, which can
     /// grow when it is wrapped.
     pub message_bytes_max: usize,
@@ -152,6 +156,7 @@ impl Default for GrpcLimits {
         Self {
             calls_max: 10_000,
             deadline_ms_max: 30_000,
+            direct: DirectLimits::default(),
             message_bytes_max: 4 << 20,
             call_deadline_ms: 5_000,
             connect_ms: 1_000,
@@ -159,6 +164,47 @@ impl Default for GrpcLimits {
             retries_percent: 20,
             retries_per_sec_min: 10,
         }
+    }
+}
+
+/// How often those may call a service who come past the gateway. Over it: `RATE_LIMITED`, and when to come back. In
+/// development a caller on this machine is not limited: tests and load runs come from it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DirectLimits {
+    /// Whether they are limited. Default true.
+    pub enabled: bool,
+    /// Calls of an account, by its token or API key, to one process. Default 1,000 at once and 12,000 a minute: without
+    /// certificates (`mesh.tls`) a gateway's reads in a user's name look the same, and what its own limits let through must
+    /// pass.
+    pub account: Rate,
+    /// Calls of a process that is none of the mesh's own, by its certificate, in no user's name. Default 1,000 at once and
+    /// 12,000 a minute.
+    pub process: Rate,
+    /// Calls from an address without a certificate, in nobody's name or with a token that is not good. Default 300 at once
+    /// and 3,000 a minute.
+    pub address: Rate,
+    /// Such callers remembered; default 100,000, at about 200 bytes each.
+    pub keys_max: u64,
+}
+
+impl Default for DirectLimits {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            account: Rate::new(1_000, 12_000),
+            process: Rate::new(1_000, 12_000),
+            address: Rate::new(300, 3_000),
+            keys_max: 100_000,
+        }
+    }
+}
+
+impl DirectLimits {
+    /// Each with its name.
+    #[must_use]
+    pub fn rates(&self) -> [(&'static str, Rate); 3] {
+        [("account", self.account), ("process", self.process), ("address", self.address)]
     }
 }
 
@@ -205,6 +251,12 @@ impl Section for MeshConfig {
         }
         problems.range("identity.silence_ms_max", self.identity.silence_ms_max, 1_000, 3_600_000);
         problems.range("grpc.deadline_ms_max", self.grpc.deadline_ms_max, 10, 3_600_000);
+        self.grpc
+            .direct
+            .rates()
+            .iter()
+            .for_each(|(name, rate)| rate.validate(&format!("grpc.direct.{name}"), problems));
+        problems.range("grpc.direct.keys_max", self.grpc.direct.keys_max, 1_000, 100_000_000);
         problems.range("grpc.message_bytes_max", self.grpc.message_bytes_max, 1 << 20, 64 << 20);
         problems.range("grpc.tries_max", self.grpc.tries_max, 1, 10);
         problems.range("grpc.retries_percent", self.grpc.retries_percent, 0, 200);

@@ -252,8 +252,7 @@ async fn look_at_redis(mesh: &MeshConfig) -> Option<Finding> {
     if !mesh.redis_enabled {
         return None;
     }
-    let advice =
-        "message-svc works without it, a little later between replicas; correct REDIS_URL, or set REDIS_ENABLED=false";
+    let advice = "all works without it, a little later between replicas and with limits for each gateway; correct REDIS_URL, or set REDIS_ENABLED=false";
     Some(match tokio::time::timeout(LIMIT, message_svc::relay::reach(mesh)).await {
         Ok(Ok(())) => Finding::ok("Redis", "it answers"),
         Ok(Err(error)) => {

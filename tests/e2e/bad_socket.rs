@@ -175,9 +175,9 @@ async fn auth_that_is_none_is_refused_with_the_error_object() {
         check_field(&refused.0, "rooms", if rooms.is_object() { "100" } else { "" });
     }
     // A refused connection may be asked for again on the same WebSocket, and one that never greets harms nobody.
-    let mut stream = open(&mesh.url(), None).await.expect("an open WebSocket");
+    let mut stream = open(&mesh.url(), None, None).await.expect("an open WebSocket");
     stream.send(Message::text("40{broken")).await.unwrap();
     drop(tokio::time::timeout(std::time::Duration::from_millis(300), stream.next()).await);
-    drop(open(&mesh.url(), None).await);
+    drop(open(&mesh.url(), None, None).await);
     ada.socket().await;
 }

@@ -31,6 +31,7 @@ mod faults;
 mod fuzz;
 mod grpc;
 mod kills;
+mod limits;
 mod live;
 mod logout;
 mod logs;

@@ -12,7 +12,10 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     sync::{mpsc, oneshot},
 };
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Message, client::IntoClientRequest as _},
+};
 
 use crate::{rest, wait};
 
@@ -54,14 +57,21 @@ pub(crate) struct Socket {
 impl Socket {
     /// Connects with this `auth`.
     pub(crate) async fn connect(url: &str, auth: Value) -> Result<Self, Refused> {
-        let mut stream = open(url, None).await.ok_or(Refused(Value::Null))?;
+        let mut stream = open(url, None, None).await.ok_or(Refused(Value::Null))?;
+        Self::handshake(&mut stream, &auth).await?;
+        Ok(Self::run(stream))
+    }
+
+    /// Connects as a proxy would for a client at this address.
+    pub(crate) async fn connect_from(url: &str, auth: Value, address: &str) -> Result<Self, Refused> {
+        let mut stream = open(url, None, Some(address)).await.ok_or(Refused(Value::Null))?;
         Self::handshake(&mut stream, &auth).await?;
         Ok(Self::run(stream))
     }
 
     /// Connects with a small receive buffer in the kernel, so that a stop of reading is felt soon.
     pub(crate) async fn connect_narrow(url: &str, auth: Value) -> Result<Self, Refused> {
-        let mut stream = open(url, Some(8 * 1024)).await.ok_or(Refused(Value::Null))?;
+        let mut stream = open(url, Some(8 * 1024), None).await.ok_or(Refused(Value::Null))?;
         Self::handshake(&mut stream, &auth).await?;
         Ok(Self::run(stream))
     }
@@ -197,7 +207,7 @@ impl Socket {
 }
 
 /// A WebSocket connection with Engine.IO's parameters; nothing when nobody takes it.
-pub(crate) async fn open(url: &str, receive_bytes: Option<u32>) -> Option<Stream> {
+pub(crate) async fn open(url: &str, receive_bytes: Option<u32>, from: Option<&str>) -> Option<Stream> {
     let host = url.strip_prefix("http://").expect("an http URL");
     let socket = TcpSocket::new_v4().expect("a socket");
     if let Some(bytes) = receive_bytes {
@@ -205,7 +215,11 @@ pub(crate) async fn open(url: &str, receive_bytes: Option<u32>) -> Option<Stream
     }
     let tcp = socket.connect(host.parse().expect("an address")).await.ok()?;
     tcp.set_nodelay(true).ok()?;
-    let request = format!("ws://{host}/socket/?EIO=4&transport=websocket");
+    let mut request =
+        format!("ws://{host}/socket/?EIO=4&transport=websocket").into_client_request().expect("a request");
+    if let Some(from) = from {
+        request.headers_mut().insert("x-forwarded-for", from.parse().expect("an address"));
+    }
     let opened = tokio::time::timeout(wait::LIMIT, client_async(request, tcp)).await.ok()?;
     Some(opened.ok()?.0)
 }

@@ -128,7 +128,7 @@ async fn serve_with(
     let users = Users::new(Profiles::new(Arc::clone(store)), user.limits.clone());
     let api = UserServiceServer::new(users).max_decoding_message_size(mesh.grpc.message_bytes_max);
     let (router, health) =
-        mesh::grpc::router::<UserServiceServer<Users>>(Routes::new(api), Arc::clone(&identity), &mesh.grpc);
+        mesh::grpc::router::<UserServiceServer<Users>>(Routes::new(api), Arc::clone(&identity), mesh);
     let tls = identity.tls().cloned();
     let following = spawn(identity::follow(identity, clients, operations.drained.clone()));
     operations.store.arrived(Arc::new(StoreProbe(Arc::clone(store))));

@@ -45,7 +45,7 @@ impl Users {
         let addr = listener.local_addr().expect("an address");
         let identity = Identity::new(ServiceName::User, config).expect("a key");
         let routes = Routes::new(UserServiceServer::new(self.clone()));
-        let (router, _health) = mesh::grpc::router::<UserServiceServer<Self>>(routes, identity, &config.grpc);
+        let (router, _health) = mesh::grpc::router::<UserServiceServer<Self>>(routes, identity, config);
         let limits = config.serve.clone();
         tokio::spawn(async move { mesh::serve::serve(listener, router, &limits, shutdown).await });
         addr

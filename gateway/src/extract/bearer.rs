@@ -11,13 +11,30 @@ use mesh::{
     identity::{self, API_KEY_PREFIX, UserCaller},
 };
 
-use crate::{address::Origin, edge::Edge, error::ErrorObject, limit::Class};
+use crate::{
+    address::Origin,
+    edge::Edge,
+    error::ErrorObject,
+    limit::{Class, Standing},
+};
 
 /// The caller and their token.
 pub(crate) struct Bearer {
     /// The access token or API key, verified: header-safe ASCII.
     pub(crate) token: String,
     pub(crate) user: UserCaller,
+    /// Where the answer's headers find what is left of the account's calls.
+    standing: Option<Standing>,
+}
+
+impl Bearer {
+    /// Counts one more call of the account, of this class.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` with the time to wait.
+    pub(crate) fn limit(&self, edge: &Edge, class: Class, origin: Origin) -> Result<(), Refusal> {
+        edge.limiter.check_account(class, origin.address, self.user.user_id, self.standing.as_ref())
+    }
 }
 
 impl FromRequestParts<Arc<Edge>> for Bearer {
@@ -31,8 +48,8 @@ impl FromRequestParts<Arc<Edge>> for Bearer {
             true => edge.identity.verify_key(token).await?,
             false => edge.identity.verify_access(token).await?.caller(),
         };
-        let origin = Origin::of(&parts.extensions);
-        edge.limiter.check_account(Class::Rest, origin.address, user.user_id)?;
-        Ok(Self { token: token.to_owned(), user })
+        let bearer = Self { token: token.to_owned(), user, standing: parts.extensions.get().cloned() };
+        bearer.limit(edge, Class::Rest, Origin::of(&parts.extensions))?;
+        Ok(bearer)
     }
 }

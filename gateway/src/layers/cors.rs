@@ -9,7 +9,7 @@ use http::{
 use mesh::config::Profile;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::config::GatewayConfig;
+use crate::{config::GatewayConfig, limit::standing};
 
 /// How long a browser remembers that it may: ten minutes, the most that Chromium keeps to is two hours.
 const MAX_AGE: Duration = Duration::from_secs(600);
@@ -28,7 +28,7 @@ pub(super) fn layer(config: &GatewayConfig, profile: Profile) -> CorsLayer {
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, x_request_id.clone(), traceparent.clone()])
-        .expose_headers([x_request_id, traceparent, RETRY_AFTER, ETAG])
+        .expose_headers([x_request_id, traceparent, RETRY_AFTER, ETAG, standing::LIMIT, standing::POLICY])
         .max_age(MAX_AGE)
 }
 

@@ -12,13 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use governor::{
-    DefaultDirectRateLimiter, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
 use mesh::{
     config::Problems,
     error::{Reason, Refusal},
+    limit::Limits,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -67,7 +64,7 @@ impl Default for GuessLimits {
             address: Patience { free: 100, forget_secs: 30 },
             device: Patience { free: 10, forget_secs: 300 },
             wait_secs_max: 900,
-            strangers: Rate { burst: 600, per_minute: 3_000 },
+            strangers: Rate::new(600, 3_000),
         }
     }
 }
@@ -79,8 +76,7 @@ impl GuessLimits {
             problems.range(&format!("{prefix}{name}.forget_secs"), patience.forget_secs, 1, 86_400);
         }
         problems.range(&format!("{prefix}wait_secs_max"), self.wait_secs_max, 1, 86_400);
-        problems.range(&format!("{prefix}strangers.burst"), self.strangers.burst, 1, 10_000_000);
-        problems.range(&format!("{prefix}strangers.per_minute"), self.strangers.per_minute, 1, 100_000_000);
+        self.strangers.validate(&format!("{prefix}strangers"), problems);
     }
 }
 
@@ -112,8 +108,7 @@ pub(crate) struct Guesses {
     limits: GuessLimits,
     enabled: bool,
     kept: moka::sync::Cache<Subject, Arc<Mutex<Failures>>>,
-    strangers: DefaultDirectRateLimiter,
-    clock: DefaultClock,
+    strangers: Limits<()>,
 }
 
 impl std::fmt::Debug for Guesses {
@@ -132,8 +127,7 @@ impl Guesses {
             limits: limits.clone(),
             enabled,
             kept: moka::sync::Cache::builder().max_capacity(keys_max).time_to_idle(Duration::from_secs(idle)).build(),
-            strangers: RateLimiter::direct(limits.strangers.quota()),
-            clock: DefaultClock::default(),
+            strangers: Limits::new(1, &[limits.strangers]),
         }
     }
 
@@ -181,7 +175,7 @@ impl Guesses {
 
     /// What is counted of somebody whom no device vouches for.
     fn stranger(&self, address: IpAddr) -> Result<(Subject, Patience), Refusal> {
-        self.strangers.check().map_err(|not_until| refusal(not_until.wait_time_from(self.clock.now())))?;
+        self.strangers.take((), self.limits.strangers).map_err(refusal)?;
         Ok((Subject::Address(block(address)), self.limits.address))
     }
 
@@ -315,7 +309,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_addresses_that_guess_at_one_account_get_a_handful_of_guesses_and_its_owner_gets_in() {
-        let limits = GuessLimits { strangers: Rate { burst: 1_000_000, per_minute: 1 }, ..GuessLimits::default() };
+        let limits = GuessLimits { strangers: Rate::new(1_000_000, 1), ..GuessLimits::default() };
         let guesses = Guesses::new(&limits, true, 100_000);
         let (owner, now) = (Some(Uuid::new_v4()), Instant::now());
         let mut judged = 0;
@@ -410,7 +404,7 @@ mod tests {
 
     #[test]
     fn strangers_together_have_a_limit_that_known_devices_are_no_part_of() {
-        let limits = GuessLimits { strangers: Rate { burst: 3, per_minute: 1 }, ..GuessLimits::default() };
+        let limits = GuessLimits { strangers: Rate::new(3, 1), ..GuessLimits::default() };
         let (guesses, now) = (Guesses::new(&limits, true, 1_000), Instant::now());
         for number in 0..3 {
             guesses.login_at(now, ip(number), &format!("name-{number}"), None).expect("within the burst").succeeded();

@@ -85,7 +85,7 @@ pub(super) async fn accept(
         return Err(Refusal::new(Reason::Unavailable, "This gateway is stopping; connect again"));
     }
     let claims = hub.edge.ws_tokens.verify(&auth.token)?;
-    hub.edge.limiter.check_account(Class::Handshake, address, claims.sub)?;
+    hub.edge.limiter.check_account(Class::Handshake, address, claims.sub, None)?;
     hub.check_user(claims.sub)?;
     let SpendWsTokenResponse { roles, session_expire_time } = spend(hub, &claims).await?;
     let caller =

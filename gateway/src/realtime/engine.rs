@@ -133,7 +133,7 @@ impl Engine {
         };
         let address = Origin::of(request.extensions()).address;
         if ask.opens()
-            && let Err(refusal) = self.hub.edge.limiter.check_address(Class::Handshake, address)
+            && let Err(refusal) = self.hub.edge.limiter.check_address(Class::Handshake, address, None)
         {
             return ErrorObject::from(refusal).into_response();
         }

@@ -224,7 +224,7 @@ async fn change_password(
     Visitor(visit): Visitor,
     Body(given): Body<ChangePassword>,
 ) -> Answer<Json<Done>> {
-    edge.limiter.check_account(Class::Auth, origin.address, bearer.user.user_id)?;
+    bearer.limit(&edge, Class::Auth, origin)?;
     let message =
         pb::ChangePasswordRequest { current_password: given.current_password, new_password: given.new_password };
     // Not again: a second try would find the current password changed.
@@ -283,7 +283,7 @@ async fn reauthenticate(
     Visitor(visit): Visitor,
     Body(given): Body<Reauthenticate>,
 ) -> Answer<Json<Reauthenticated>> {
-    edge.limiter.check_account(Class::Auth, origin.address, bearer.user.user_id)?;
+    bearer.limit(&edge, Class::Auth, origin)?;
     let (password, code) = (given.password.unwrap_or_default(), given.code.unwrap_or_default());
     let message = pb::ReauthenticateRequest { password, code };
     // Not again: a second try would find the code used.

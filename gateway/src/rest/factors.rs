@@ -149,7 +149,7 @@ async fn confirm_totp(
     Visitor(visit): Visitor,
     Body(given): Body<ConfirmTotp>,
 ) -> Answer<Json<RecoveryCodes>> {
-    edge.limiter.check_account(Class::Auth, origin.address, bearer.user.user_id)?;
+    bearer.limit(&edge, Class::Auth, origin)?;
     // Not again: a second try would find the secret confirmed, and its recovery codes lost.
     let message = pb::ConfirmTotpRequest { code: given.code };
     let call = async |request| edge.clients.factor().confirm_totp(request).await;

@@ -23,6 +23,8 @@ pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) struct Mesh {
     pub(crate) url: String,
     pub(crate) ops_url: String,
+    /// Where message-svc is.
+    pub(crate) message_url: String,
     pub(crate) http: reqwest::Client,
     pub(crate) stop: CancellationToken,
     pub(crate) served: tokio::task::JoinHandle<Result<(), gateway::ServeError>>,
@@ -94,10 +96,11 @@ impl Mesh {
         }
         let listeners = gateway::Listeners { public: port().await, ops: port().await };
         let (url, ops_url) = (url(&listeners.public), url(&listeners.ops));
+        let message_url = mesh.message_url.clone();
         let served = tokio::spawn(gateway::serve(gateway::Config { mesh, gateway }, listeners, stop.clone()));
         let http = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
         let http = http.build().expect("client");
-        Self { url, ops_url, http, _stop_at_end: stop.clone().drop_guard(), stop, served, _data: data }
+        Self { url, ops_url, message_url, http, _stop_at_end: stop.clone().drop_guard(), stop, served, _data: data }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {

@@ -6,5 +6,6 @@ mod bad_input;
 mod documents;
 mod edge;
 mod fixture;
+mod limits;
 mod refusals;
 mod rooms;

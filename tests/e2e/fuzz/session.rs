@@ -83,7 +83,7 @@ fn check_said(said: &str) {
 
 /// Over WebSocket.
 async fn websocket(chances: &mut StdRng, url: &str, packets: &Packets, token: &str) {
-    let Some(mut stream) = open(url, None).await else { return };
+    let Some(mut stream) = open(url, None, None).await else { return };
     let hello = next_text(&mut stream).await.expect("the greeting");
     assert!(hello.starts_with('0'), "{hello}");
     if chances.random_bool(0.8) {
