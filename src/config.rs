@@ -24,7 +24,7 @@ pub use mesh::{DirectLimits, GrpcLimits, IdentityConfig, MeshConfig, Profile, Re
 pub use redis::RedisConfig;
 pub use secret::Secret;
 pub use store::StoreLimits;
-pub use tls::TlsConfig;
+pub use tls::{EdgeTlsConfig, TlsConfig};
 
 /// The sections that a file may hold; a process reads its own and leaves the others' alone.
 const SECTIONS: [&str; 5] = ["auth", "gateway", "mesh", "message", "user"];

@@ -2,7 +2,8 @@
 //! that their connections have the same limits. It knows no route; limits on bodies and requests belong to the router.
 //!
 //! [`bind`] takes a port (`serve/bind.rs`), [`serve`] runs it, [`ServeLimits`] says what it allows (`serve/limits.rs`),
-//! and what ends a connection is in the socket itself (`serve/socket.rs`, `serve/hello.rs`).
+//! what ends a connection is in the socket itself (`serve/socket.rs`, `serve/hello.rs`), and who is let in by TLS is in
+//! `serve/door.rs`.
 
 use std::{
     collections::HashMap,
@@ -36,6 +37,7 @@ use tokio_util::{
 use tower::Service as _;
 
 mod bind;
+mod door;
 mod hello;
 mod limits;
 mod socket;
@@ -43,12 +45,13 @@ mod socket;
 mod tests;
 
 pub use bind::{BindError, Listeners, bind};
+use door::{Door, Handshakes};
 use hello::Secured;
 pub use limits::ServeLimits;
 pub use socket::Connection;
 use socket::{Shared, Socket};
 
-use crate::tls::Tls;
+use crate::tls::{EdgeTls, Tls};
 
 /// The wait after an accept that failed for lack of something (file descriptors, memory): long enough not to spin,
 /// short enough that nobody notices.
@@ -87,7 +90,24 @@ pub async fn serve_secured(
     tls: Option<Arc<Tls>>,
     shutdown: CancellationToken,
 ) {
-    let server = Arc::new(Server::new(name.into(), router, limits, tls, shutdown.clone()));
+    accept(Server::new(name.into(), router, limits, tls.map(Door::Mesh), shutdown), listener).await;
+}
+
+/// Like [`serve_named`], for clients: by TLS with a certificate at this end, when there is one.
+pub async fn serve_public(
+    name: impl Into<String>,
+    listener: TcpListener,
+    router: Router,
+    limits: &ServeLimits,
+    tls: Option<Arc<EdgeTls>>,
+    shutdown: CancellationToken,
+) {
+    accept(Server::new(name.into(), router, limits, tls.map(Door::Edge), shutdown), listener).await;
+}
+
+async fn accept(server: Server, listener: TcpListener) {
+    let shutdown = server.shutdown.clone();
+    let server = Arc::new(server);
     let mut full = Throttle::default();
     let mut refused = Throttle::default();
     let mut number = 0;
@@ -159,7 +179,8 @@ struct Server {
     builder: auto::Builder<TokioExecutor>,
     router: Router,
     limits: ServeLimits,
-    tls: Option<Arc<Tls>>,
+    door: Option<Door>,
+    handshakes: Arc<Handshakes>,
     places: Arc<Semaphore>,
     open: Arc<Open>,
     shutdown: CancellationToken,
@@ -170,12 +191,13 @@ impl Server {
         name: String,
         router: Router,
         limits: &ServeLimits,
-        tls: Option<Arc<Tls>>,
+        door: Option<Door>,
         shutdown: CancellationToken,
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
         let open = Arc::new(Open::new(name));
-        Self { builder: builder(limits), router, limits: limits.clone(), tls, places, open, shutdown }
+        let handshakes = Handshakes::new(limits.handshakes_max);
+        Self { builder: builder(limits), router, limits: limits.clone(), door, handshakes, places, open, shutdown }
     }
 
     /// A place for one connection, as soon as there is one; none at shutdown.
@@ -206,22 +228,28 @@ impl Server {
         let socket = Socket::new(stream, self.limits.header_timeout(), self.limits.write_timeout(), place);
         let service = Requests { router: self.router.clone(), connection: socket.connection(peer, local, id) };
         let server = Arc::clone(self);
-        match self.tls.clone() {
+        match self.door.clone() {
             None => tokio::spawn(server.run(TokioIo::new(socket), service)),
-            Some(tls) => tokio::spawn(server.run_secured(tls, socket, service)),
+            Some(door) => tokio::spawn(server.run_secured(door, socket, service)),
         };
     }
 
-    /// Lets a caller in by its certificate, and then runs its connection. Who was not let in has been told of.
-    async fn run_secured(self: Arc<Self>, tls: Arc<Tls>, socket: Socket, mut service: Requests) {
-        let limit = self.limits.header_timeout();
+    /// Lets somebody in by TLS, and then runs the connection. Who was not let in has been told of, or counted.
+    async fn run_secured(self: Arc<Self>, door: Door, socket: Socket, mut service: Requests) {
+        let handshake = self.handshakes.begin(service.connection.id);
         let accepted = tokio::select! {
-            accepted = tls.accept(socket, limit) => accepted,
+            accepted = door.accept(socket, self.limits.handshake()) => accepted,
+            () = handshake.ended() => {
+                self.open.crowded.increment(1);
+                return;
+            }
             () = self.shutdown.cancelled() => return,
         };
+        drop(handshake);
         match accepted {
             Ok((stream, name)) => {
-                service.connection.name = Some(name);
+                (service.connection.name, service.connection.secured) = (name, true);
+                let limit = self.limits.header_timeout();
                 self.run(TokioIo::new(Secured::new(stream, limit)), service).await;
             }
             Err(error) => {
@@ -327,6 +355,7 @@ struct Open {
     gauge: Gauge,
     full: Counter,
     stalled: Counter,
+    crowded: Counter,
 }
 
 impl Open {
@@ -334,7 +363,8 @@ impl Open {
         let gauge = metrics::gauge!("switchboard_connections_open", "listener" => name.clone());
         let full = metrics::counter!("switchboard_connections_full_total", "listener" => name.clone());
         let stalled = metrics::counter!("switchboard_connections_stalled_total", "listener" => name.clone());
-        Self { name, tracker: TaskTracker::new(), sockets: Mutex::default(), gauge, full, stalled }
+        let crowded = metrics::counter!("switchboard_connections_crowded_total", "listener" => name.clone());
+        Self { name, tracker: TaskTracker::new(), sockets: Mutex::default(), gauge, full, stalled, crowded }
     }
 
     fn sockets(&self) -> MutexGuard<'_, HashMap<u64, Weak<Shared>>> {

@@ -1,23 +1,20 @@
 //! Certificates inside the mesh: each process shows its own, judges the other end's, and takes up new ones while it runs.
-//! They say which process calls; for whom, the tokens of `identity` say.
+//! They say which process calls; for whom, the tokens of `identity` say. And the one that the edge shows to clients.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `tls/files.rs` | reading the files into what rustls wants |
+//! | `tls/follow.rs` | taking up what they hold now |
+//! | `tls/edge.rs` | TLS towards clients |
 //! | `tls/name.rs` | whose a certificate is |
 //! | `tls/verify.rs` | judging the other end's |
 //! | `tls/callers.rs`, `callers.toml` | who may call what |
 //! | `tls/connect.rs` | connections to other services |
 //! | `tls/refusals.rs` | what is said and counted of those that are refused |
 
-use std::{
-    fmt, io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::Guard;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -30,7 +27,9 @@ use crate::{
 
 mod callers;
 mod connect;
+mod edge;
 mod files;
+mod follow;
 mod name;
 mod refusals;
 #[cfg(test)]
@@ -38,9 +37,13 @@ mod tests;
 mod verify;
 
 pub(crate) use connect::Connector;
+pub use edge::EdgeTls;
+pub(crate) use edge::failed;
 pub use files::expires;
 use files::{Contents, Current};
-use refusals::{Reason, Refusals};
+use follow::{Followed, Source};
+pub(crate) use refusals::Reason;
+use refusals::Refusals;
 
 /// Why certificates cannot be used. It names files, never their content.
 #[derive(Debug, thiserror::Error)]
@@ -99,17 +102,37 @@ impl Peer {
 
 /// One process' certificates, as they are now.
 pub struct Tls {
+    files: Arc<Followed<Files>>,
+    refusals: Arc<Refusals>,
+}
+
+/// The files of the process of this name.
+struct Files {
     name: &'static str,
     config: TlsConfig,
     refusals: Arc<Refusals>,
-    current: ArcSwap<Current>,
-    /// Why the files cannot be used as they are, so that it is told once.
-    problem: Mutex<Option<String>>,
+}
+
+impl Source for Files {
+    type Contents = Contents;
+    type Made = Current;
+
+    fn read(&self) -> Result<Contents, KeyError> {
+        Contents::read(self.name, &self.config)
+    }
+
+    fn make(&self, contents: &Contents) -> Result<Current, KeyError> {
+        Ok(Current::new(self.name, &self.config, contents, &self.refusals)?)
+    }
+
+    fn expire(&self, current: &Current) -> Vec<(&'static str, Millis)> {
+        vec![(self.name, current.expires), ("authority", current.authority_expires)]
+    }
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Tls").field("name", &self.files.source.name).finish_non_exhaustive()
     }
 }
 
@@ -121,11 +144,8 @@ impl Tls {
     /// When a file cannot be read, is not what it should be, or the key is open to others.
     pub fn start(name: &'static str, config: &MeshConfig) -> Result<Option<Arc<Self>>, KeyError> {
         let Some(tls) = Self::read(name, &config.tls)? else { return Ok(None) };
-        let tls = Arc::new(tls);
-        tls.measure();
-        let (weak, every) = (Arc::downgrade(&tls), config.tls.look());
-        tokio::spawn(keep_looking(weak, every));
-        Ok(Some(tls))
+        tls.files.keep_looking(config.tls.look());
+        Ok(Some(Arc::new(tls)))
     }
 
     /// Reads them once.
@@ -134,61 +154,18 @@ impl Tls {
             return Ok(None);
         }
         let refusals = Arc::new(Refusals::default());
-        let contents = Contents::read(name, config)?;
-        let current = Current::new(name, config, contents, &refusals)?;
-        let (config, current) = (config.clone(), ArcSwap::from_pointee(current));
-        Ok(Some(Self { name, config, refusals, current, problem: Mutex::default() }))
+        let files = Files { name, config: config.clone(), refusals: Arc::clone(&refusals) };
+        Ok(Some(Self { files: Followed::read(files)?, refusals }))
     }
 
-    /// Looks whether the files have changed, and takes up what they hold now. What cannot be used, such as a certificate
-    /// whose key is not written yet, changes nothing and is told once.
-    fn look(&self) {
-        let read = self.changed();
-        // Nothing that could panic runs under this lock.
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *problem, read.as_ref().err().map(ToString::to_string));
-        let outcome = match read {
-            Ok(None) => None,
-            Ok(Some(current)) => {
-                let days = current.expires.secs().saturating_sub(Millis::now().secs()) / (24 * 3600);
-                tracing::info!(certificate.days_left = days, "New certificates count for connections from now on");
-                self.current.store(Arc::new(current));
-                Some("taken")
-            }
-            Err(_) if before == *problem => None,
-            Err(error) => {
-                tracing::warn!(error.message = %error, "New certificates cannot be used; those from before stay");
-                Some("unusable")
-            }
-        };
-        drop(problem);
-        if let Some(outcome) = outcome {
-            metrics::counter!("switchboard_certificates_read_total", "outcome" => outcome).increment(1);
-        }
-        self.measure();
-    }
-
-    fn changed(&self) -> Result<Option<Current>, KeyError> {
-        let contents = Contents::read(self.name, &self.config)?;
-        if contents == self.current.load().contents {
-            return Ok(None);
-        }
-        Ok(Some(Current::new(self.name, &self.config, contents, &self.refusals)?))
-    }
-
-    /// Shows how long they are good.
-    fn measure(&self) {
-        let (current, now) = (self.current.load(), Millis::now());
-        for (certificate, expires) in [(self.name, current.expires), ("authority", current.authority_expires)] {
-            let left = i32::try_from(expires.secs() - now.secs()).unwrap_or(i32::MAX);
-            metrics::gauge!("switchboard_certificate_expires_seconds", "certificate" => certificate).set(left);
-        }
+    fn current(&self) -> Guard<Arc<(Contents, Current)>> {
+        self.files.current.load()
     }
 
     /// When this process' certificate expires, and when the first of the authorities does.
     #[must_use]
     pub fn expire(&self) -> (Millis, Millis) {
-        let current = self.current.load();
+        let current = &self.current().1;
         (current.expires, current.authority_expires)
     }
 
@@ -197,14 +174,14 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.current.load().server));
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.current().1.server));
         let Ok(accepted) = tokio::time::timeout(limit, acceptor.accept(stream)).await else {
             self.refusals.caller(Reason::Timeout, None, "");
             return Err(io::ErrorKind::TimedOut.into());
         };
         let stream = accepted.inspect_err(|error| self.refused(error))?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let name = certificate.and_then(|one| name::of(one, &self.config.trust_domain).ok());
+        let name = certificate.and_then(|one| name::of(one, &self.files.source.config.trust_domain).ok());
         let name = name.ok_or(io::ErrorKind::PermissionDenied)?;
         Ok((stream, Peer(name.into())))
     }
@@ -219,16 +196,6 @@ impl Tls {
 
     /// Whether this process may make this call, by the list.
     pub(crate) fn allows(&self, peer: &Peer, path: &str) -> bool {
-        self.current.load().callers.allow(peer.name(), path)
-    }
-}
-
-/// Looks for as long as somebody has use for it.
-async fn keep_looking(tls: Weak<Tls>, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
-        let Some(tls) = tls.upgrade() else { return };
-        // Files are read on a thread that may wait. One that panicked has said so; the next look is another one.
-        drop(tokio::task::spawn_blocking(move || tls.look()).await);
+        self.current().1.callers.allow(peer.name(), path)
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Proxies(Vec<IpNet>);
 pub(crate) struct Origin {
     /// The client's address, IPv4 when it is one.
     pub(crate) address: IpAddr,
-    /// Whether the client spoke TLS to the outermost proxy; this process itself speaks none.
+    /// Whether the client spoke TLS: to this process, or to the proxy in front, which says so.
     pub(crate) https: bool,
 }
 
@@ -44,13 +44,14 @@ impl Proxies {
     /// for as long as a trusted one is speaking; the first other address is the client.
     pub(crate) fn origin(&self, extensions: &Extensions, headers: &HeaderMap) -> Origin {
         // Without a connection (a test that calls the router itself) nobody is known and nobody is trusted.
-        let peer = extensions.get::<Connection>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |c| c.peer.ip());
-        self.origin_behind(peer.to_canonical(), headers)
+        let nobody = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), false);
+        let (peer, secured) = extensions.get::<Connection>().map_or(nobody, |c| (c.peer.ip(), c.secured));
+        self.origin_behind(peer.to_canonical(), secured, headers)
     }
 
-    fn origin_behind(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
+    fn origin_behind(&self, peer: IpAddr, secured: bool, headers: &HeaderMap) -> Origin {
         if !self.trusts(peer) {
-            return Origin { address: peer, https: false };
+            return Origin { address: peer, https: secured };
         }
         let hops: Vec<_> = headers
             .get_all(FORWARDED_FOR)
@@ -67,7 +68,7 @@ impl Proxies {
                 break;
             }
         }
-        let https = headers.get(FORWARDED_PROTO).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        let https = headers.get(FORWARDED_PROTO).and_then(|value| value.to_str().ok()).map_or(secured, |value| {
             value.rsplit(',').next().is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
         });
         Origin { address, https }
@@ -99,7 +100,7 @@ mod tests {
                 }
             }
             let peer: IpAddr = if *proxy { [10, 0, 0, 1].into() } else { [192, 0, 2, 1].into() };
-            let origin = proxies.origin_behind(peer, &headers);
+            let origin = proxies.origin_behind(peer, false, &headers);
             assert!(*proxy || origin == Origin { address: peer, https: false });
             // An IPv4 address has one spelling, or a client could be two for the limits.
             assert_eq!(origin.address, origin.address.to_canonical());
@@ -113,7 +114,7 @@ mod tests {
             headers.append(FORWARDED_FOR, value.parse().expect("header"));
         }
         headers.insert(FORWARDED_PROTO, proto.parse().expect("header"));
-        let origin = proxies.origin_behind(peer.parse().expect("address"), &headers);
+        let origin = proxies.origin_behind(peer.parse().expect("address"), false, &headers);
         (origin.address.to_string(), origin.https)
     }
 
@@ -121,6 +122,25 @@ mod tests {
     fn the_headers_of_strangers_are_not_believed() {
         assert_eq!(origin(&[], "192.0.2.9", &["1.2.3.4"], "https"), ("192.0.2.9".into(), false));
         assert_eq!(origin(&["10.0.0.0/8"], "192.0.2.9", &["1.2.3.4"], "https"), ("192.0.2.9".into(), false));
+    }
+
+    #[test]
+    fn tls_to_this_process_is_the_clients_unless_a_proxy_says_otherwise() {
+        let proxies = Proxies::new(vec!["10.0.0.0/8".parse().expect("network")]);
+        for (peer, proto, https) in [
+            ("192.0.2.9", None, true),
+            ("192.0.2.9", Some("http"), true),
+            ("10.0.0.1", None, true),
+            ("10.0.0.1", Some("http"), false),
+            ("10.0.0.1", Some("https"), true),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(proto) = proto {
+                headers.insert(FORWARDED_PROTO, http::HeaderValue::from_static(proto));
+            }
+            let origin = proxies.origin_behind(peer.parse().expect("address"), true, &headers);
+            assert_eq!(origin.https, https, "{peer} {proto:?}");
+        }
     }
 
     #[test]

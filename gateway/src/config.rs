@@ -10,7 +10,7 @@ use std::{
 use http::HeaderValue;
 use ipnet::IpNet;
 use mesh::{
-    config::{Loader, MeshConfig, Problems, Section},
+    config::{EdgeTlsConfig, Loader, MeshConfig, Problems, Section},
     serve::ServeLimits,
 };
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,8 @@ pub struct GatewayConfig {
     /// Seconds that a device is known by the token of its last login; default 180 days: who comes back twice a year is
     /// no stranger.
     pub device_token_secs: i64,
+    /// The certificate of the public port, where no proxy in front has one.
+    pub tls: EdgeTlsConfig,
     /// Connections of the public port. Default: `mesh::serve`'s.
     pub serve: ServeLimits,
     /// How many calls an address and an account may make.
@@ -99,6 +101,7 @@ impl Default for GatewayConfig {
             rooms_listed_max: 1_000,
             exports_max: 8,
             device_token_secs: 180 * 24 * 3_600,
+            tls: EdgeTlsConfig::default(),
             serve: ServeLimits::default(),
             rates: Rates::default(),
             realtime: RealtimeConfig::default(),
@@ -166,6 +169,7 @@ impl Section for GatewayConfig {
         problems.range("rooms_listed_max", self.rooms_listed_max, 100, 100_000);
         problems.range("exports_max", self.exports_max, 1, 10_000);
         problems.range("device_token_secs", self.device_token_secs, 60, 400 * 24 * 3_600);
+        self.tls.validate("tls.", problems);
         self.serve.validate("serve.", problems);
         self.rates.validate("rates.", problems);
         self.realtime.validate("realtime.", problems);
@@ -190,6 +194,8 @@ mod tests {
             web_dir = "/nonexistent"
             body_bytes_max = 1
             rates.auth_address.burst = 0
+            rates.rest_account.kind = "sliding_window"
+            tls.cert_file = "tls.crt"
             "#,
         );
         Config::load(&mut loader);
@@ -202,6 +208,7 @@ mod tests {
             "/nonexistent",
             "body_bytes_max",
             "rates.auth_address.burst",
+            "tls.key_file",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

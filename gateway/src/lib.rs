@@ -22,8 +22,9 @@ use mesh::{
     client::{Resolve, SystemResolver},
     keys::KeyError,
     ops::Ops,
-    serve::{BindError, bind, serve_named},
+    serve::{BindError, bind, serve_named, serve_public},
     shutdown::Sequence,
+    tls::EdgeTls,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +68,7 @@ pub enum ServeError {
     /// A port cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// A key cannot be had.
+    /// A key or the certificate of the edge cannot be had.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// Redis cannot be used as it is configured.
@@ -98,6 +99,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
     let resolver: Arc<dyn Resolve> = Arc::new(SystemResolver);
     let edge = Edge::new(config, &resolver)?;
+    let tls = EdgeTls::start(&edge.config.tls)?;
     let sharing = edge.limiter.sharing(&edge.mesh)?;
     let telemetry = mesh::telemetry::init(&edge.mesh.telemetry, "gateway")?;
     // These outlive the requests, which need keys and revocations to the last.
@@ -127,7 +129,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: CancellationT
     let router = router(&edge, socket_io);
     let requests = tokio::spawn({
         let (limits, stop) = (edge.config.serve.clone(), stop.clone());
-        async move { serve_named("gateway", listeners.public, router, &limits, stop).await }
+        async move { serve_public("gateway", listeners.public, router, &limits, tls, stop).await }
     });
     shutdown.cancelled().await;
 

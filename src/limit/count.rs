@@ -110,7 +110,7 @@ impl Count {
         let window = rate.window_nanos();
         let ends = (self.at.saturating_add(window)).saturating_sub(now);
         match rate.kind {
-            Kind::TokenBucket => (self.at + rate.step_nanos()).saturating_sub(now.saturating_add(window)),
+            Kind::TokenBucket => (self.at.saturating_add(rate.step_nanos())).saturating_sub(now.saturating_add(window)),
             Kind::FixedWindow if self.calls < rate.burst => 0,
             Kind::FixedWindow => ends,
             Kind::SlidingWindow if self.used(rate, now) < rate.burst => 0,
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn who_waits_as_long_as_was_said_is_let_in_and_who_comes_earlier_is_not() {
         for kind in [Kind::TokenBucket, Kind::FixedWindow, Kind::SlidingWindow] {
-            for (burst, per_minute) in [(10, 60), (1, 7), (3, 100_000_000), (10_000_000, 1)] {
+            for (burst, per_minute) in [(10, 60), (1, 7), (3, 100_000_000), (1_000, 1)] {
                 let (rate, mut now) = (Rate { kind, ..Rate::new(burst, per_minute) }, BEGINNING);
                 let mut count = Count::new(now);
                 // The hard way for a sliding window: all at its end.
@@ -207,6 +207,19 @@ mod tests {
                     count.take(rate, now).unwrap_or_else(|more| panic!("{rate:?}: {more:?} more than {wait:?}"));
                     while count.take(rate, now).is_ok() {}
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_windows_and_the_highest_counts_overflow_nothing() {
+        for kind in [Kind::TokenBucket, Kind::FixedWindow, Kind::SlidingWindow] {
+            let (rate, now) = (Rate { kind, ..Rate::new(10_000_000, 1) }, BEGINNING);
+            for nanos in [0, u64::MAX] {
+                let mut count = Count::new(now);
+                count.hear(rate, now, Heard { nanos, calls: u32::MAX, before: u32::MAX }, u32::MAX);
+                count.add(rate, u32::MAX);
+                assert!(count.take(rate, now).is_err(), "{kind:?}");
             }
         }
     }

@@ -19,6 +19,11 @@ pub struct ServeLimits {
     /// clients that send a byte now and then to hold a place. As it also ends an idle HTTP/1.1 connection, a proxy in
     /// front should keep its idle connections for less.
     pub header_timeout_ms: u64,
+    /// Handshakes of TLS in progress at once; default 2,000. Past it the one that has taken longest is ended: each holds some
+    /// tens of kilobytes, so this bounds them at less than 100 MiB, and one that is meant is done in milliseconds.
+    pub handshakes_max: usize,
+    /// Milliseconds for a handshake of TLS; default 5,000: more than a phone on a bad network takes.
+    pub handshake_ms: u64,
     /// Bytes of an HTTP/1.1 request's headers, and of the read buffer; default 32 KiB, at least 8 KiB. Browsers and
     /// proxies stay below 16 KiB.
     pub header_bytes_max: usize,
@@ -50,6 +55,8 @@ impl Default for ServeLimits {
         Self {
             connections_max: 16_000,
             header_timeout_ms: 10_000,
+            handshakes_max: 2_000,
+            handshake_ms: 5_000,
             header_bytes_max: 32 * 1024,
             header_count_max: HEADER_COUNT_DEFAULT,
             http2_streams_max: 1024,
@@ -73,6 +80,8 @@ impl ServeLimits {
         let field = |name: &str| format!("{prefix}{name}");
         problems.range(&field("connections_max"), self.connections_max, 1, 1_000_000);
         problems.range(&field("header_timeout_ms"), self.header_timeout_ms, 1, 600_000);
+        problems.range(&field("handshakes_max"), self.handshakes_max, 1, 1_000_000);
+        problems.range(&field("handshake_ms"), self.handshake_ms, 1, 600_000);
         problems.range(&field("header_bytes_max"), self.header_bytes_max, 8 * 1024, 1024 * 1024);
         problems.range(&field("header_count_max"), self.header_count_max, 1, 1000);
         problems.range(&field("http2_streams_max"), self.http2_streams_max, 1, 1_000_000);
@@ -87,6 +96,10 @@ impl ServeLimits {
 
     pub(super) fn header_timeout(&self) -> Duration {
         Duration::from_millis(self.header_timeout_ms)
+    }
+
+    pub(super) fn handshake(&self) -> Duration {
+        Duration::from_millis(self.handshake_ms)
     }
 
     pub(super) fn write_timeout(&self) -> Duration {

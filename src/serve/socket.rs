@@ -39,8 +39,10 @@ pub struct Connection {
     pub local: SocketAddr,
     /// A number that no other connection of this listener has had.
     pub id: u64,
-    /// Who is at the other end, by its certificate; none without TLS.
+    /// Who is at the other end, by its certificate; none where it shows none.
     pub name: Option<Peer>,
+    /// Whether it is by TLS.
+    pub secured: bool,
     /// Weak, so that a request's extensions that are kept for long (socketioxide keeps them with the socket) do not
     /// keep the file descriptor open.
     shared: Weak<Shared>,
@@ -121,7 +123,16 @@ impl Socket {
 
     /// The handle that requests carry.
     pub(super) fn connection(&self, peer: SocketAddr, local: SocketAddr, id: u64) -> Connection {
-        Connection { peer, local, id, name: None, shared: Arc::downgrade(&self.shared) }
+        Connection { peer, local, id, name: None, secured: false, shared: Arc::downgrade(&self.shared) }
+    }
+
+    /// The first byte that comes in, which stays to be read.
+    pub(super) async fn first_byte(&mut self) -> io::Result<u8> {
+        let mut byte = [0];
+        match self.read.peek(&mut byte).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(byte[0]),
+        }
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -18,6 +18,8 @@ use tokio::{
 
 use super::*;
 
+mod secured;
+
 /// Generous: the machine may be busy. No test waits for it unless it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -35,7 +35,7 @@ impl Connector {
         let stream = TcpStream::connect(authority.as_str()).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.callee.as_str()).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(Arc::clone(&self.tls.current.load().client));
+        let connector = TlsConnector::from(Arc::clone(&self.tls.current().1.client));
         let connected = connector.connect(name, stream).await.inspect_err(|error| self.refused(error));
         connected.map(TokioIo::new)
     }

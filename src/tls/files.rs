@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What gRPC speaks.
-const HTTP2: &[u8] = b"h2";
+pub(super) const HTTP2: &[u8] = b"h2";
 /// The last second that a certificate can name: later than any expires.
 const END_OF_TIME: Duration = Duration::from_secs(253_402_300_799);
 
@@ -61,7 +61,6 @@ impl Contents {
 
 /// What counts at one moment.
 pub(super) struct Current {
-    pub(super) contents: Contents,
     pub(super) server: Arc<ServerConfig>,
     pub(super) client: Arc<ClientConfig>,
     pub(super) callers: Callers,
@@ -73,7 +72,7 @@ impl Current {
     pub(super) fn new(
         process: &str,
         config: &TlsConfig,
-        contents: Contents,
+        contents: &Contents,
         refusals: &Arc<Refusals>,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -103,7 +102,7 @@ impl Current {
         let server = ends.server(chain.clone(), key.clone_key()).map_err(unfit)?;
         let client = ends.client(chain, key).map_err(unfit)?;
         let (server, client) = (Arc::new(server), Arc::new(client));
-        Ok(Self { contents, server, client, callers, expires, authority_expires })
+        Ok(Self { server, client, callers, expires, authority_expires })
     }
 }
 
@@ -158,8 +157,13 @@ impl Ends<'_> {
 /// When there is none.
 pub fn expires(path: &Path) -> Result<Millis, TlsError> {
     let chain = certificates(path, &read(path)?)?;
+    expires_of(path, &chain[0])
+}
+
+/// When this certificate of a file expires.
+pub(super) fn expires_of(path: &Path, certificate: &CertificateDer<'_>) -> Result<Millis, TlsError> {
     let provider = aws_lc_rs::default_provider();
-    end(&chain[0], &RootCertStore::empty(), &provider)
+    end(certificate, &RootCertStore::empty(), &provider)
         .map_err(|error| TlsError::Bad { path: path.to_owned(), what: format!("is no good certificate: {error}") })
 }
 
@@ -169,11 +173,11 @@ pub(super) fn of_process(path: &Path, name: &str) -> PathBuf {
     path.to_str().map_or_else(|| path.to_owned(), |path| path.replace("{name}", name).into())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bad = |what: String| TlsError::Bad { path: path.to_owned(), what };
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|error| bad(format!("is no PEM: {error}")))?;

@@ -27,6 +27,8 @@ pub(crate) enum Reason {
     Theirs,
     /// What came was no TLS, or TLS of another kind.
     Protocol,
+    /// What came was HTTP without TLS.
+    Plain,
     /// It did not come to an end in time.
     Timeout,
 }
@@ -62,7 +64,7 @@ impl Reason {
     }
 
     /// As metrics call it.
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Authority => "authority",
             Self::Expired => "expired",
@@ -70,6 +72,7 @@ impl Reason {
             Self::None => "none",
             Self::Theirs => "theirs",
             Self::Protocol => "protocol",
+            Self::Plain => "plain",
             Self::Timeout => "timeout",
         }
     }
@@ -82,6 +85,7 @@ impl Reason {
             Self::None => "it shows no certificate",
             Self::Theirs => "it refuses the certificate of this process",
             Self::Protocol => "it does not speak TLS 1.3",
+            Self::Plain => "it does not speak TLS",
             Self::Timeout => "it did not finish the handshake in time",
         }
     }

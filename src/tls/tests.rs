@@ -87,21 +87,24 @@ fn what_is_replaced_counts_once_it_is_whole_and_a_bad_list_changes_nothing() {
     let health = "/grpc.health.v1.Health/Check";
     fs::write(&list, "['grpc.health.v1.Health']\nCheck = ['gateway']\n").expect("written");
     let tls = read("gateway", &config).expect("good");
-    let certificate = || tls.current.load().contents.clone();
+    let certificate = || tls.current().0.clone();
     let (before, peer) = (certificate(), Peer("team/billing".into()));
 
     fs::write(&config.cert_file, &second.0).expect("written");
-    tls.look();
-    assert!(certificate() == before && tls.problem.lock().expect("lock").is_some(), "the key is still the old one");
+    tls.files.look();
+    assert!(
+        certificate() == before && tls.files.problem.lock().expect("lock").is_some(),
+        "the key is still the old one"
+    );
     fs::write(&config.key_file, &second.1).expect("written");
-    tls.look();
-    assert!(certificate() != before && tls.problem.lock().expect("lock").is_none());
+    tls.files.look();
+    assert!(certificate() != before && tls.files.problem.lock().expect("lock").is_none());
 
     fs::write(&list, "[").expect("written");
-    tls.look();
+    tls.files.look();
     assert!(!tls.allows(&peer, health) && tls.allows(&Peer("gateway".into()), health));
     fs::write(&list, "['grpc.health.v1.Health']\nCheck = ['any']\n").expect("written");
-    tls.look();
+    tls.files.look();
     assert!(tls.allows(&peer, health));
 }
 

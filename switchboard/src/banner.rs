@@ -6,13 +6,16 @@ use std::{fmt, net::SocketAddr};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Banner {
     pub(crate) public: SocketAddr,
+    /// Whether it speaks TLS.
+    pub(crate) secured: bool,
     pub(crate) auth: SocketAddr,
     pub(crate) message: SocketAddr,
 }
 
 impl fmt::Display for Banner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = format!("http://localhost:{}", self.public.port());
+        let scheme = if self.secured { "https" } else { "http" };
+        let url = format!("{scheme}://localhost:{}", self.public.port());
         let (auth, message) = (self.auth.port(), self.message.port());
         write!(
             f,

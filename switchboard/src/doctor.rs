@@ -5,14 +5,14 @@ use std::{future::Future, io::Write as _, process::ExitCode, sync::Arc, time::Du
 
 use mesh::{
     client::Clients,
-    config::{Flags, MeshConfig, Profile, StoreLimits},
+    config::{EdgeTlsConfig, Flags, MeshConfig, Profile, StoreLimits},
     identity::ServiceName,
     keys::{self, KeyError},
     migration::Migrations,
     process,
     proto::auth::v1::GetJwksRequest,
     time::Millis,
-    tls::{self, OPERATOR, Tls},
+    tls::{self, EdgeTls, OPERATOR, Tls},
 };
 use serde::Serialize;
 
@@ -182,6 +182,25 @@ fn expiry(name: &str, tls: &Tls) -> Finding {
     }
 }
 
+/// The certificate that the gateway shows to clients, when it has one.
+fn look_at_edge(config: &EdgeTlsConfig) -> Option<Finding> {
+    const WHAT: &str = "edge";
+    let advice = "renew it with whoever makes yours; the gateway takes it up by itself (docs/deploy.md)";
+    match EdgeTls::read(config) {
+        Ok(None) => None,
+        Ok(Some(tls)) => {
+            let days = (tls.expires().secs() - Millis::now().secs()).div_euclid(24 * 3_600);
+            let found = format!("the gateway's certificate for clients is good for {days} days");
+            Some(match days {
+                ..0 => Finding::failed(WHAT, found, advice),
+                0..CERTIFICATE_DAYS_MIN => Finding::warning(WHAT, found, advice),
+                _ => Finding::ok(WHAT, found),
+            })
+        }
+        Err(error) => Some(Finding::failed(WHAT, error.to_string(), "the gateway does not start with it")),
+    }
+}
+
 async fn look_outside(settings: &Settings) -> Vec<Finding> {
     let mesh = &settings.gateway.mesh;
     let own = Tls::start(OPERATOR, mesh);
@@ -194,7 +213,8 @@ async fn look_outside(settings: &Settings) -> Vec<Finding> {
         look_at_services(&clients),
         look_at_clock(&clients),
     );
-    certificates.into_iter().chain(stores).chain(redis).chain(services).chain([clock]).collect()
+    let edge = look_at_edge(&settings.gateway.gateway.tls);
+    certificates.into_iter().chain(edge).chain(stores).chain(redis).chain(services).chain([clock]).collect()
 }
 
 async fn look_at_stores(settings: &Settings) -> Vec<Finding> {

@@ -54,7 +54,7 @@ pub(crate) fn run(flags: &Flags) -> ExitCode {
 
 async fn up(mut settings: Settings, shutdown: CancellationToken) -> Result<(), UpError> {
     let ports = Ports::take(&settings).await?;
-    let banner = ports.banner()?;
+    let banner = ports.banner(settings.gateway.gateway.tls.is_on())?;
     let ops = ports.gateway.ops.local_addr()?;
     let mut mesh = settings.gateway.mesh.clone();
     ports.point(&mut mesh)?;
@@ -129,9 +129,10 @@ impl Ports {
         })
     }
 
-    fn banner(&self) -> std::io::Result<Banner> {
+    fn banner(&self, secured: bool) -> std::io::Result<Banner> {
         Ok(Banner {
             public: self.gateway.public.local_addr()?,
+            secured,
             auth: self.auth.grpc.local_addr()?,
             message: self.message.grpc.local_addr()?,
         })

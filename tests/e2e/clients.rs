@@ -30,7 +30,7 @@ fn is_there(program: &str) -> bool {
 }
 
 /// Whether scripts can run; says what is missing otherwise.
-fn has_node() -> bool {
+pub(crate) fn has_node() -> bool {
     if !is_there("node") {
         skip("node", "Install Node.js 20 or newer.");
         return false;
@@ -43,7 +43,7 @@ fn has_node() -> bool {
 }
 
 /// Runs a script to its end in another thread, so that this one's runtime goes on; it must end well.
-async fn script(name: &str, variables: Vec<(&'static str, String)>) -> String {
+pub(crate) async fn script(name: &str, variables: Vec<(&'static str, String)>) -> String {
     let mut command = Command::new("node");
     command.arg(folder().join(name)).current_dir(folder()).envs(variables);
     let (code, text) = tokio::task::spawn_blocking(move || run_to_end(command, LIMIT)).await.unwrap();

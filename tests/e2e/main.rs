@@ -30,6 +30,7 @@ mod factors;
 mod faults;
 mod fuzz;
 mod grpc;
+mod https;
 mod kills;
 mod limits;
 mod live;

@@ -31,7 +31,7 @@ use crate::{
     rpc, stores, wait,
 };
 
-mod certificates;
+pub(crate) mod certificates;
 
 use certificates::{Authority, Pair, channel, settings, with};
 

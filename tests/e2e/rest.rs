@@ -40,6 +40,11 @@ impl Api {
         Self { url: mesh.url(), prefix: "/api", client }
     }
 
+    /// At this address, by a client of one's own.
+    pub(crate) fn by(url: &str, client: Client) -> Self {
+        Self { url: url.to_owned(), prefix: "/api", client }
+    }
+
     /// The same at another address.
     pub(crate) fn at(&self, url: &str) -> Self {
         Self { url: url.to_owned(), ..self.clone() }

@@ -8,20 +8,20 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use crate::{mesh::Plan, wait};
 
 /// Somebody who signs.
-pub(super) struct Authority {
-    pub(super) certificate: String,
+pub(crate) struct Authority {
+    pub(crate) certificate: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key.
 #[derive(Clone)]
-pub(super) struct Pair {
-    pub(super) certificate: String,
-    pub(super) key: String,
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,11 +31,11 @@ impl Authority {
     }
 
     /// One for whoever has this URI, good for ever.
-    pub(super) fn sign(&self, uri: &str) -> Pair {
+    pub(crate) fn sign(&self, uri: &str) -> Pair {
         self.sign_until(uri, 4000)
     }
 
-    pub(super) fn sign_until(&self, uri: &str, year: i32) -> Pair {
+    pub(crate) fn sign_until(&self, uri: &str, year: i32) -> Pair {
         let host = uri.rsplit('/').next().unwrap().to_owned();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([host]).unwrap();
@@ -46,7 +46,7 @@ impl Authority {
     }
 
     /// One for each process, into a folder for each.
-    pub(super) fn equip(&self, folder: &Path) {
+    pub(crate) fn equip(&self, folder: &Path) {
         for name in ["gateway", "auth-svc", "user-svc", "message-svc", "operator"] {
             let pair = self.sign(&format!("spiffe://switchboard/{name}"));
             fs::create_dir_all(folder.join(name)).unwrap();
@@ -60,12 +60,12 @@ impl Authority {
 }
 
 /// A plan whose processes use what is in this folder.
-pub(super) fn with(plan: Plan, folder: &Path) -> Plan {
+pub(crate) fn with(plan: Plan, folder: &Path) -> Plan {
     settings(folder).iter().fold(plan, |plan, (path, value)| plan.set(path, &**value))
 }
 
 /// The settings that name it.
-pub(super) fn settings(folder: &Path) -> Vec<(&'static str, String)> {
+pub(crate) fn settings(folder: &Path) -> Vec<(&'static str, String)> {
     let file = |path: &str| folder.join(path).display().to_string();
     vec![
         ("mesh.tls.ca_file", file("ca.crt")),
@@ -76,7 +76,7 @@ pub(super) fn settings(folder: &Path) -> Vec<(&'static str, String)> {
 }
 
 /// A stock client of another team, which looks for the host's name: a connection to a service on this machine.
-pub(super) fn channel(port: u16, host: &str, authorities: &str, pair: Option<&Pair>) -> Channel {
+pub(crate) fn channel(port: u16, host: &str, authorities: &str, pair: Option<&Pair>) -> Channel {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities)).domain_name(host);
     let tls = match pair {
         Some(pair) => tls.identity(Identity::from_pem(&pair.certificate, &pair.key)),

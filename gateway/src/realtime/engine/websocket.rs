@@ -57,6 +57,8 @@ pub(super) struct Channel {
     /// Frames that were written since the socket was told.
     written: usize,
     sleep: Pin<Box<Sleep>>,
+    /// Whether something was written since the last flush.
+    unflushed: bool,
     closing: Closing,
     /// What comes in means nothing any more, until the client closes.
     deaf: bool,
@@ -86,6 +88,7 @@ impl Channel {
             batch: VecDeque::new(),
             offset: 0,
             written: 0,
+            unflushed: false,
             sleep,
             closing: Closing::No,
             deaf: false,
@@ -166,9 +169,17 @@ impl Channel {
                 }
             }
             if self.batch.is_empty() {
+                // By TLS what was written may wait in this process until the kernel takes it.
+                if self.unflushed {
+                    if ready!(Pin::new(&mut self.io).poll_flush(cx)).is_err() {
+                        return Poll::Ready(());
+                    }
+                    self.unflushed = false;
+                }
                 let over = self.closing == Closing::Said && self.heard_close;
                 return if over { Poll::Ready(()) } else { Poll::Pending };
             }
+            self.unflushed = true;
             if ready!(self.poll_batch(cx)).is_err() {
                 return Poll::Ready(());
             }
