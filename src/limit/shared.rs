@@ -87,7 +87,8 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Sharing<K> {
     pub async fn run(self, shutdown: CancellationToken) {
         let (mut told, mut backoff) = (false, Backoff::new(RETRY, self.retry_max));
         loop {
-            let Some(result) = shutdown.run_until_cancelled(self.share(&mut told, &mut backoff)).await else { break };
+            let sharing = Box::pin(self.share(&mut told, &mut backoff));
+            let Some(result) = shutdown.run_until_cancelled(sharing).await else { break };
             self.stop_telling();
             let Err(error) = result;
             if !told {

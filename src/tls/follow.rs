@@ -26,10 +26,13 @@ pub(super) trait Source: Send + Sync + 'static {
     fn expire(&self, made: &Self::Made) -> Vec<(&'static str, Millis)>;
 }
 
+/// What they held, and what counts.
+type Current<S> = (<S as Source>::Contents, <S as Source>::Made);
+
 /// The files and what they held when they were last good.
 pub(super) struct Followed<S: Source> {
     pub(super) source: S,
-    pub(super) current: ArcSwap<(S::Contents, S::Made)>,
+    pub(super) current: ArcSwap<Current<S>>,
     /// Why the files cannot be used as they are, so that it is told once.
     pub(super) problem: Mutex<Option<String>>,
 }
@@ -77,7 +80,7 @@ impl<S: Source> Followed<S> {
         self.measure();
     }
 
-    fn changed(&self) -> Result<Option<(S::Contents, S::Made)>, KeyError> {
+    fn changed(&self) -> Result<Option<Current<S>>, KeyError> {
         let contents = self.source.read()?;
         if contents == self.current.load().0 {
             return Ok(None);
