@@ -34,7 +34,10 @@ impl Policy {
 /// The limits that one request has met, by their place in the list of policies. It is in the request's extensions, where the
 /// layer that made it finds again what was added further in.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Standing(Arc<Mutex<SmallVec<[(usize, Left); 3]>>>);
+pub(crate) struct Standing(Arc<Mutex<Met>>);
+
+/// Most requests meet two: their address' and their account's.
+type Met = SmallVec<[(usize, Left); 3]>;
 
 impl Standing {
     pub(super) fn add(&self, policy: usize, left: Left) {
