@@ -256,8 +256,8 @@ pub struct SqliteConfig {
     pub commit_queue_max: usize,
     /// Milliseconds to wait for a lock that another process holds, and for a reading connection. Default 5,000.
     pub busy_ms: u64,
-    /// Pages of 4 KiB in the write-ahead log at which it is copied back. Default 8,192 (32 MiB): a page that is written
-    /// often is copied once.
+    /// Pages of 4 KiB in the write-ahead log at which the last of it is copied back within a commit; most of it has been
+    /// copied beside the commits by then. Default 16,384 (64 MiB): a page that is written often is copied once.
     pub checkpoint_pages: u32,
     /// KiB of page cache of the writing connection. Default 65,536.
     pub cache_kib: u32,
@@ -270,7 +270,7 @@ impl Default for SqliteConfig {
             commit_entries_max: 2_048,
             commit_queue_max: 4_096,
             busy_ms: 5_000,
-            checkpoint_pages: 8_192,
+            checkpoint_pages: 16_384,
             cache_kib: 65_536,
         }
     }

@@ -5,6 +5,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`open`] | [`open::File`]: the file, its connections, its tables |
+//! | [`checkpoint`] | the write-ahead log, copied back beside the writer |
 //! | [`backup`] | a copy of a file that is in use |
 //! | [`moving`] | its tables as records |
 //! | [`errors`] | what an error of SQLite means |
@@ -14,12 +15,14 @@
 //! anew each time it is bound. That was three quarters of the instructions that SQLite spent on a list of rooms.
 
 pub mod backup;
+pub mod checkpoint;
 pub mod errors;
 pub mod moving;
 pub mod open;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use checkpoint::Checkpointer;
 pub use open::{File, OpenError, Options, Service, file_of};
 
 #[cfg(test)]

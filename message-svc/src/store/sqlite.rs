@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mesh::migration::Migrations;
-use mesh_sqlite::{File, Options, Service};
+use mesh_sqlite::{Checkpointer, File, Options, Service};
 use sqlx::SqlitePool;
 
 use self::committer::Committer;
@@ -28,6 +28,7 @@ mod rooms;
 /// Rooms in an SQLite file.
 pub(super) struct SqliteStore {
     committer: Committer,
+    checkpointer: Checkpointer,
     readers: SqlitePool,
 }
 
@@ -36,7 +37,8 @@ impl SqliteStore {
     pub(super) async fn open(path: &Path, config: &SqliteConfig, migrations: Migrations) -> Result<Self, OpenError> {
         let options = options(config);
         let File { connection, writing, readers, .. } = File::open(path, service(), &options, migrations).await?;
-        Ok(Self { committer: Committer::start(connection, writing, config), readers })
+        let checkpointer = Checkpointer::start(writing.clone(), config.checkpoint_pages);
+        Ok(Self { committer: Committer::start(connection, writing, config), checkpointer, readers })
     }
 }
 
@@ -182,6 +184,7 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
+        self.checkpointer.close().await;
         self.committer.close().await;
         self.readers.close().await;
     }
