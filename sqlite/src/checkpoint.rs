@@ -138,6 +138,7 @@ mod tests {
                 break;
             }
             longest = log.pages;
+            assert!(longest < 64 * i64::from(WRITER_AT), "nobody copies the log: {log:?}");
             // Time for the task, which a writer that never pauses would not leave the end of the log to.
             if log.pages >= WRITER_AT.into() {
                 sleep(LOOK_EVERY).await;

@@ -12,10 +12,17 @@ pub(crate) struct Banner {
     pub(crate) message: SocketAddr,
 }
 
+impl Banner {
+    /// Where the page is, for a browser on this machine.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.secured { "https" } else { "http" };
+        format!("{scheme}://localhost:{}", self.public.port())
+    }
+}
+
 impl fmt::Display for Banner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secured { "https" } else { "http" };
-        let url = format!("{scheme}://localhost:{}", self.public.port());
+        let url = self.url();
         let (auth, message) = (self.auth.port(), self.message.port());
         write!(
             f,

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use auth_svc::mail::EmailConfig;
 use mesh::{
     config::{Flags, MeshConfig},
     process,
@@ -61,6 +62,11 @@ async fn up(mut settings: Settings, shutdown: CancellationToken) -> Result<(), U
     // There is nobody else to go to: whoever is told soon is back soon.
     mesh.shutdown.notice_ms = 0;
     settings.gateway.gateway.realtime.stop_spread_ms = 0;
+    // Links in mails lead to the page that is served here, unless they are told to lead elsewhere.
+    let link = &mut settings.auth.auth.email.link_url;
+    if *link == EmailConfig::default().link_url {
+        *link = format!("{}/", banner.url());
+    }
     settings.auth.mesh = mesh.clone();
     settings.user.mesh = mesh.clone();
     settings.message.mesh = mesh.clone();

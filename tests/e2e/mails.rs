@@ -312,6 +312,9 @@ async fn who_asks_for_mails_to_one_address_waits_after_some_and_a_laptop_shows_w
     }
     let mails = wait::until("the mail", async || Some(mailbox()).filter(|mails| !mails.is_empty())).await;
     assert!(mails.iter().all(|mail| mail["to"] == ada.email), "{mails:?}");
+    // The link leads to the page of this very process.
+    let link = format!("http://localhost:{}/#reset-password=", mesh.ports.public);
+    assert!(mails[0]["text"].as_str().unwrap().contains(&link), "{mails:?}");
     // Asking locks nobody out.
     ada.login().await;
 }

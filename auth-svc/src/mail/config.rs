@@ -51,7 +51,7 @@ pub struct EmailConfig {
     /// on the Internet takes.
     pub sender: String,
     /// What the links in mails begin with: the page that reads the token behind the `#`. Default `http://localhost:3000/`, the
-    /// built-in page; production wants `https:`.
+    /// built-in page, in one process at whatever port it has; production wants `https:`.
     pub link_url: String,
     /// A folder with templates that take the place of the built-in ones: `password_reset.txt`, `password_reset.html` and so
     /// on. Default empty: the built-in ones.
